@@ -1,0 +1,108 @@
+# Everything a developer does here. `make help` lists it; CI runs `make test` and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := $(CURDIR)/bin
+export PATH := $(BIN):$(PATH)
+export GOFLAGS := -buildvcs=false
+
+# The real Jaeger, built from its module with that module's own pins.
+JAEGER_VERSION := $(shell cat tools/jaeger.version)
+FUZZTIME ?= 20s
+BENCHTIME ?= 1s
+FUZZ_PACKAGES = $(shell grep -rl --include='*_test.go' 'func Fuzz' . | xargs -n1 dirname | sort -u)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: ## watch a fragile back-end being protected, all on this machine
+	@go run ./cmd/capguard demo $(ARGS)
+
+.PHONY: build
+build: ## build bin/capguard
+	go build -o $(BIN)/capguard ./cmd/capguard
+
+.PHONY: test
+test: prerequisites lint tools build ## all checks: lint, unit, property and end-to-end tests with the race detector, interop
+	go test -race -timeout 15m ./...
+	$(MAKE) --no-print-directory interop
+
+.PHONY: lint
+lint: prerequisites $(BIN)/staticcheck $(BIN)/buf ## format, vet, staticcheck, modernizers, proto lint, breaking changes, generated code
+	@test -z "$$(gofmt -l $$(git ls-files '*.go' | grep -v '^gen/'))" || { gofmt -l $$(git ls-files '*.go' | grep -v '^gen/'); echo 'not gofmt-ed'; exit 1; }
+	go vet ./...
+	staticcheck ./...
+	@test -z "$$(go fix -diff ./... 2>/dev/null)" || { go fix -diff ./...; echo 'run go fix ./...'; exit 1; }
+	buf lint
+	buf breaking --against proto/released.binpb
+	@go mod tidy -diff
+	@$(MAKE) --no-print-directory check-generated
+
+.PHONY: check-generated
+check-generated: $(BIN)/buf
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	buf generate --output "$$dir"; \
+	buf build -o "$$dir/descriptors.binpb" --as-file-descriptor-set --path proto/capguard/v1; \
+	diff -r gen "$$dir/gen" && cmp server/admin/descriptors.binpb "$$dir/descriptors.binpb" || { echo 'generated code is not current: run make generate'; exit 1; }
+
+.PHONY: generate
+generate: $(BIN)/buf ## write gen/ and the descriptors anew from proto/
+	buf generate
+	buf build -o server/admin/descriptors.binpb --as-file-descriptor-set --path proto/capguard/v1
+
+.PHONY: release-proto
+release-proto: $(BIN)/buf
+	buf build -o proto/released.binpb
+
+.PHONY: bench
+bench: build ## speed of a decision, of a flag, and of the whole hop against a direct call
+	go test -run '^$$' -bench 'AdmitDone|Refuse' -benchmem -benchtime $(BENCHTIME) ./internal/guard
+	go test -run '^$$' -bench 'FeatureOn' -benchmem -benchtime $(BENCHTIME) ./client
+	go run ./loadtest/hop -guard $(BIN)/capguard $(ARGS)
+
+.PHONY: interop
+interop: build $(BIN)/interop_client $(BIN)/interop_server ## gRPC's own interoperability suite through the guard, plain and TLS
+	go test -count=1 -run 'TestInterop' -v ./internal/e2e | grep -vE '^(=== |\s*$$)'
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each
+	@for p in $(FUZZ_PACKAGES); do \
+	  for f in $$(grep -hoE 'func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+	  done; \
+	done
+
+# What the checks need. Go tools come through the module proxy, pinned in tools/go.mod; the rest is Debian's.
+
+.PHONY: tools
+tools: $(BIN)/buf $(BIN)/staticcheck $(BIN)/grpcurl $(BIN)/interop_client $(BIN)/interop_server $(BIN)/jaeger
+
+.PHONY: prerequisites
+prerequisites:
+	@if ! command -v gcc >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; \
+	  else echo 'the race detector needs gcc: install it'; exit 1; fi; \
+	fi
+
+$(BIN)/buf: tools/go.mod
+	go build -C tools -o $@ github.com/bufbuild/buf/cmd/buf
+
+$(BIN)/staticcheck: tools/go.mod
+	go build -C tools -o $@ honnef.co/go/tools/cmd/staticcheck
+
+$(BIN)/grpcurl: tools/go.mod
+	go build -C tools -o $@ github.com/fullstorydev/grpcurl/cmd/grpcurl
+
+$(BIN)/interop_client: tools/go.mod
+	go build -C tools -o $@ google.golang.org/grpc/interop/client
+
+$(BIN)/interop_server: tools/go.mod
+	go build -C tools -o $@ google.golang.org/grpc/interop/server
+
+$(BIN)/jaeger: tools/jaeger.version
+	dir=$$(go mod download -json github.com/jaegertracing/jaeger@$(JAEGER_VERSION) | sed -n 's/^\s*"Dir": "\(.*\)",$$/\1/p'); \
+	go build -C "$$dir" -o $@ ./cmd/all-in-one
