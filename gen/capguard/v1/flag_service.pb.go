@@ -33,7 +33,7 @@ const (
 	WatchFlagsResponse_KIND_SNAPSHOT WatchFlagsResponse_Kind = 1
 	// `flags` are those that changed; `deleted` those that are gone.
 	WatchFlagsResponse_KIND_DELTA WatchFlagsResponse_Kind = 2
-	// Nothing changed; the stream lives.
+	// Nothing changed; the stream lives. Every five seconds.
 	WatchFlagsResponse_KIND_HEARTBEAT WatchFlagsResponse_Kind = 3
 )
 
@@ -87,7 +87,7 @@ type ListFlagsRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the answer before.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Conditions joined by AND, each `field = value` or `field != value` for state, name, actor; e.g. `state != STATE_ON`.
+	// Conditions joined by AND, each `field = value` or `field != value` for state, name, actor; e.g. `state != STATE_ON AND actor = "anna"`.
 	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -416,7 +416,7 @@ type UpdateFlagRequest struct {
 	// The flag's name and the new values; `flag.etag`, if present, must match.
 	Flag *Flag `protobuf:"bytes,1,opt,name=flag,proto3" json:"flag,omitempty"`
 	// Which of description, percent, reason to change; without it those present in `flag`. `*` replaces all three. In grpcurl:
-	// {"paths":["percent"]}.
+	// {"paths":["percent"]}. A request that has nothing to change is an error.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	// Create the flag if there is none.
 	AllowMissing bool `protobuf:"varint,3,opt,name=allow_missing,json=allowMissing,proto3" json:"allow_missing,omitempty"`

@@ -38,7 +38,9 @@ const (
 //
 // FlagService switches features while everything runs. Every command needs only a name, is stored before it is answered, is in force when
 // it is answered (after the answer to DisableFlag no further call of the feature reaches a back-end), and answers with the flag as it then
-// is. The same command a second time is OK and changes nothing. An unknown name is answered with the nearest names.
+// is. The same command a second time is OK and changes nothing. An unknown name is answered with the nearest names. Who commands is the name
+// in the client certificate; without one the metadata key `capguard-actor`, e.g. grpcurl -H 'capguard-actor: anna'; else `anonymous@` and the
+// caller's address.
 type FlagServiceClient interface {
 	// Lists all flags, and all features seen in calls that have no flag yet, with state and cost, by name.
 	ListFlags(ctx context.Context, in *ListFlagsRequest, opts ...grpc.CallOption) (*ListFlagsResponse, error)
@@ -46,11 +48,13 @@ type FlagServiceClient interface {
 	GetFlag(ctx context.Context, in *GetFlagRequest, opts ...grpc.CallOption) (*GetFlagResponse, error)
 	// Creates a flag before the first call of its feature was seen; it is on unless `flag.percent` says otherwise.
 	CreateFlag(ctx context.Context, in *CreateFlagRequest, opts ...grpc.CallOption) (*CreateFlagResponse, error)
-	// Changes description, percent and reason. Use DisableFlag, EnableFlag and DimFlag in an incident.
+	// Changes description, percent and reason. Use DisableFlag, EnableFlag and DimFlag in an incident. A new percent is without an end: it takes
+	// the place of a time-limited setting. A new reason alone corrects the words, and who chose the setting stays.
 	UpdateFlag(ctx context.Context, in *UpdateFlagRequest, opts ...grpc.CallOption) (*UpdateFlagResponse, error)
 	// Deletes a flag; calls of its feature pass again. Its history stays.
 	DeleteFlag(ctx context.Context, in *DeleteFlagRequest, opts ...grpc.CallOption) (*DeleteFlagResponse, error)
-	// Switches a feature off: no call of it reaches a back-end any more. With `ttl` it returns by itself.
+	// Switches a feature off: no call of it reaches a back-end any more. With `ttl` it returns by itself. The answer waits, at most a second,
+	// until the back-ends have given a sign of life for calls that were sent to them just before; if one does not, the log says how many.
 	DisableFlag(ctx context.Context, in *DisableFlagRequest, opts ...grpc.CallOption) (*DisableFlagResponse, error)
 	// Switches a feature on: every call passes. With `ttl` the standing setting returns by itself.
 	EnableFlag(ctx context.Context, in *EnableFlagRequest, opts ...grpc.CallOption) (*EnableFlagResponse, error)
@@ -198,7 +202,9 @@ type FlagService_WatchFlagsClient = grpc.ServerStreamingClient[WatchFlagsRespons
 //
 // FlagService switches features while everything runs. Every command needs only a name, is stored before it is answered, is in force when
 // it is answered (after the answer to DisableFlag no further call of the feature reaches a back-end), and answers with the flag as it then
-// is. The same command a second time is OK and changes nothing. An unknown name is answered with the nearest names.
+// is. The same command a second time is OK and changes nothing. An unknown name is answered with the nearest names. Who commands is the name
+// in the client certificate; without one the metadata key `capguard-actor`, e.g. grpcurl -H 'capguard-actor: anna'; else `anonymous@` and the
+// caller's address.
 type FlagServiceServer interface {
 	// Lists all flags, and all features seen in calls that have no flag yet, with state and cost, by name.
 	ListFlags(context.Context, *ListFlagsRequest) (*ListFlagsResponse, error)
@@ -206,11 +212,13 @@ type FlagServiceServer interface {
 	GetFlag(context.Context, *GetFlagRequest) (*GetFlagResponse, error)
 	// Creates a flag before the first call of its feature was seen; it is on unless `flag.percent` says otherwise.
 	CreateFlag(context.Context, *CreateFlagRequest) (*CreateFlagResponse, error)
-	// Changes description, percent and reason. Use DisableFlag, EnableFlag and DimFlag in an incident.
+	// Changes description, percent and reason. Use DisableFlag, EnableFlag and DimFlag in an incident. A new percent is without an end: it takes
+	// the place of a time-limited setting. A new reason alone corrects the words, and who chose the setting stays.
 	UpdateFlag(context.Context, *UpdateFlagRequest) (*UpdateFlagResponse, error)
 	// Deletes a flag; calls of its feature pass again. Its history stays.
 	DeleteFlag(context.Context, *DeleteFlagRequest) (*DeleteFlagResponse, error)
-	// Switches a feature off: no call of it reaches a back-end any more. With `ttl` it returns by itself.
+	// Switches a feature off: no call of it reaches a back-end any more. With `ttl` it returns by itself. The answer waits, at most a second,
+	// until the back-ends have given a sign of life for calls that were sent to them just before; if one does not, the log says how many.
 	DisableFlag(context.Context, *DisableFlagRequest) (*DisableFlagResponse, error)
 	// Switches a feature on: every call passes. With `ttl` the standing setting returns by itself.
 	EnableFlag(context.Context, *EnableFlagRequest) (*EnableFlagResponse, error)

@@ -1229,12 +1229,12 @@ func (x *SetModeResponse) GetBackend() *Backend {
 	return nil
 }
 
-// SetLimitRequest sets the bounds of one back-end's limit. What is left out stays.
+// SetLimitRequest sets the bounds of one back-end's limit. What is left out stays; only a bound that the other one passes follows it.
 type SetLimitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `backends/{backend}` or the bare id; may be left out when there is only one.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The limit never goes below; at least 1, unless `max` is 0.
+	// The limit never goes below; 1 to 100,000.
 	Min *int32 `protobuf:"varint,2,opt,name=min,proto3,oneof" json:"min,omitempty"`
 	// The limit never goes above; equal to `min` it is fixed; 0 lets no call pass. At most 100,000.
 	Max *int32 `protobuf:"varint,3,opt,name=max,proto3,oneof" json:"max,omitempty"`

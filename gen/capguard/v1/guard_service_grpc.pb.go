@@ -31,7 +31,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// GuardService shows each guarded back-end as it is now, and lets an operator overrule the guard.
+// GuardService shows each guarded back-end as it is now, and lets an operator overrule the guard. Its commands are in force at once and are
+// not stored: they end with the process, and when the configuration is reloaded it sets modes and limits as the file says.
 type GuardServiceClient interface {
 	// Lists the back-ends with their live state, by name.
 	ListBackends(ctx context.Context, in *ListBackendsRequest, opts ...grpc.CallOption) (*ListBackendsResponse, error)
@@ -43,7 +44,7 @@ type GuardServiceClient interface {
 	ForceBreaker(ctx context.Context, in *ForceBreakerRequest, opts ...grpc.CallOption) (*ForceBreakerResponse, error)
 	// Sets what decisions do: refuse, only be counted, or not be made.
 	SetMode(ctx context.Context, in *SetModeRequest, opts ...grpc.CallOption) (*SetModeResponse, error)
-	// Sets the bounds between which the limit moves, or fixes it.
+	// Sets the bounds between which the limit moves, or fixes it. A limit below the calls in flight cuts none of them.
 	SetLimit(ctx context.Context, in *SetLimitRequest, opts ...grpc.CallOption) (*SetLimitResponse, error)
 }
 
@@ -128,7 +129,8 @@ func (c *guardServiceClient) SetLimit(ctx context.Context, in *SetLimitRequest, 
 // All implementations must embed UnimplementedGuardServiceServer
 // for forward compatibility.
 //
-// GuardService shows each guarded back-end as it is now, and lets an operator overrule the guard.
+// GuardService shows each guarded back-end as it is now, and lets an operator overrule the guard. Its commands are in force at once and are
+// not stored: they end with the process, and when the configuration is reloaded it sets modes and limits as the file says.
 type GuardServiceServer interface {
 	// Lists the back-ends with their live state, by name.
 	ListBackends(context.Context, *ListBackendsRequest) (*ListBackendsResponse, error)
@@ -140,7 +142,7 @@ type GuardServiceServer interface {
 	ForceBreaker(context.Context, *ForceBreakerRequest) (*ForceBreakerResponse, error)
 	// Sets what decisions do: refuse, only be counted, or not be made.
 	SetMode(context.Context, *SetModeRequest) (*SetModeResponse, error)
-	// Sets the bounds between which the limit moves, or fixes it.
+	// Sets the bounds between which the limit moves, or fixes it. A limit below the calls in flight cuts none of them.
 	SetLimit(context.Context, *SetLimitRequest) (*SetLimitResponse, error)
 	mustEmbedUnimplementedGuardServiceServer()
 }
