@@ -1,0 +1,198 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+)
+
+// Connections are tried again at least so often, and given so long to come up: longer would keep calls waiting for a dead guard. One that
+// is silent while calls wait is asked for a sign of life; the guard lets clients ask every ten seconds.
+const (
+	maxRedial   = 2 * time.Second
+	dialTimeout = 3 * time.Second
+	pingAfter   = 15 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// Conn is a connection to a back-end through its guard. Hand it to generated clients. It is safe for concurrent use.
+type Conn struct {
+	address string
+	data    *grpc.ClientConn
+	budget  *budget
+	flags   *flags
+	log     *slog.Logger
+	admin   *grpc.ClientConn // nil without WithAdmin
+	stop    context.CancelFunc
+	stopped <-chan struct{}
+	owned   sync.WaitGroup // the goroutines that stop ends
+}
+
+var _ grpc.ClientConnInterface = (*Conn)(nil)
+
+// Option is one choice of how to connect.
+type Option func(*options)
+
+type options struct {
+	admin     string
+	withAdmin bool
+	adminGRPC []grpc.DialOption
+	dataGRPC  []grpc.DialOption
+	bothGRPC  []grpc.DialOption
+	file      string
+	log       *slog.Logger
+	ratio     float64
+	faults    []error
+}
+
+// WithAdmin names the guard's admin port, from which the flags are streamed. Without it features follow the flag file, if there is one,
+// and else their defaults. The gRPC options, if any, are those of this port alone.
+func WithAdmin(address string, only ...grpc.DialOption) Option {
+	return func(o *options) { o.admin, o.adminGRPC, o.withAdmin = address, only, true }
+}
+
+// WithTLS protects both ports. The default is no TLS, right for a guard on the same machine.
+func WithTLS(c *tls.Config) Option {
+	return func(o *options) {
+		if c == nil {
+			o.faults = append(o.faults, errors.New("WithTLS: the configuration is nil; leave the option out for no TLS"))
+			return
+		}
+		o.bothGRPC = append(o.bothGRPC, grpc.WithTransportCredentials(credentials.NewTLS(c)))
+	}
+}
+
+// WithDialer makes the network connections to both ports, each by its address: for tests in memory, and for tunnels.
+func WithDialer(dial func(ctx context.Context, address string) (net.Conn, error)) Option {
+	return func(o *options) { o.bothGRPC = append(o.bothGRPC, grpc.WithContextDialer(dial)) }
+}
+
+// WithGRPC adds options to the connection for calls: stats handlers, interceptors, credentials. Interceptors see every attempt of a call.
+func WithGRPC(opts ...grpc.DialOption) Option {
+	return func(o *options) { o.dataGRPC = append(o.dataGRPC, opts...) }
+}
+
+// WithFlagFile keeps the last flags known in a file, for the next start: its directory must exist. Several processes may share it.
+func WithFlagFile(path string) Option { return func(o *options) { o.file = path } }
+
+// WithLogger says where a handful of lines go: flags live, stale, unreadable. The default is slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithRetryRatio bounds the retries of the connection to a share of its calls, 0 (none) to 1; the default is 0.1. A few retries beyond it
+// are allowed after quiet times.
+func WithRetryRatio(ratio float64) Option { return func(o *options) { o.ratio = ratio } }
+
+// Dial connects to the guard's data port at address, which is a gRPC target or host:port. It does not wait for the guard: the connection
+// is made and kept in the background, and is usable at once, also when the guard is not there yet. Close it in the end.
+func Dial(address string, opts ...Option) (*Conn, error) {
+	o := options{ratio: defaultRetryRatio, log: slog.Default()}
+	for _, apply := range opts {
+		apply(&o)
+	}
+	if err := o.validate(address); err != nil {
+		return nil, fmt.Errorf("dial guard: %w", err)
+	}
+	data, err := o.connect(address, o.dataGRPC)
+	if err != nil {
+		return nil, fmt.Errorf("dial guard at %s: %w", address, err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	c := &Conn{
+		address: address, data: data, budget: newBudget(o.ratio), flags: newFlags(o.withAdmin), log: o.log,
+		stop: stop, stopped: ctx.Done(),
+	}
+	if o.withAdmin {
+		bounded := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxFlagsBytes))
+		if c.admin, err = o.connect(o.admin, append([]grpc.DialOption{bounded}, o.adminGRPC...)); err != nil {
+			return nil, errors.Join(fmt.Errorf("dial guard's admin port at %s: %w", o.admin, err), c.Close())
+		}
+	}
+	c.start(ctx, o.file)
+	return c, nil
+}
+
+func (o *options) validate(address string) error {
+	errs := o.faults
+	if address == "" {
+		errs = append(errs, errors.New("the address is empty; name the guard's data port, as 127.0.0.1:7070"))
+	}
+	if o.withAdmin && o.admin == "" {
+		errs = append(errs, errors.New("WithAdmin: the address is empty; name the guard's admin port, as 127.0.0.1:7071"))
+	}
+	if o.log == nil {
+		errs = append(errs, errors.New("WithLogger: the logger is nil; to be silent use slog.DiscardHandler"))
+	}
+	if !(o.ratio >= 0 && o.ratio <= 1) {
+		errs = append(errs, fmt.Errorf("WithRetryRatio: %v is not a share between 0 and 1", o.ratio))
+	}
+	return errors.Join(errs...)
+}
+
+// connect begins to connect to one port; what is special to the port overrides what is common.
+func (o *options) connect(address string, special []grpc.DialOption) (*grpc.ClientConn, error) {
+	common := []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxRedial},
+			MinConnectTimeout: dialTimeout,
+		}),
+		grpc.WithDisableRetry(), // Ours are the only retries; what never left the process gRPC still sends again.
+		grpc.WithIdleTimeout(0), // A connection that sleeps makes the next call wait.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{}),
+	}
+	cc, err := grpc.NewClient(address, slices.Concat(common, o.bothGRPC, special)...)
+	if err == nil {
+		cc.Connect()
+	}
+	return cc, err
+}
+
+// start reads the file and lets the goroutines of the connection run until Close.
+func (c *Conn) start(ctx context.Context, path string) {
+	if path != "" {
+		d := &disk{path: path, flags: c.flags, log: c.log}
+		d.restore()
+		c.owned.Go(func() { d.run(ctx) })
+	}
+	if c.admin != nil {
+		w := &watcher{service: capguardv1.NewFlagServiceClient(c.admin), flags: c.flags, log: c.log.With("guard", c.admin.Target())}
+		c.owned.Go(func() { w.run(ctx) })
+	}
+}
+
+// Close ends both connections and waits for what the Conn runs, a last write of the flag file included. Calls in flight fail; flags keep
+// their last values. Closing twice is harmless.
+func (c *Conn) Close() error {
+	c.stop()
+	c.owned.Wait()
+	c.flags.close()
+	err := closeConn(c.data)
+	if c.admin != nil {
+		err = errors.Join(err, closeConn(c.admin))
+	}
+	return err
+}
+
+func closeConn(cc *grpc.ClientConn) error {
+	err := cc.Close()
+	if status.Code(err) == codes.Canceled { // It was closed before.
+		return nil
+	}
+	return err
+}

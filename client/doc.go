@@ -1,0 +1,54 @@
+// Package client connects an application to a back-end through its guard.
+//
+// # Usage
+//
+// Dial returns a connection to hand to any generated client. A Feature, made once and kept, is the handle of one piece of load-heavy
+// functionality. Fallback joins the three: it gives a method of a generated client what to do while its feature is off, or while the guard
+// refuses or is gone.
+//
+//	guard, err := client.Dial("127.0.0.1:7070", client.WithAdmin("127.0.0.1:7071"))
+//	shop := pb.NewShopClient(guard)
+//	recs := guard.Feature("recs")
+//	recommend := client.Fallback(recs, shop.Recommend, bestsellers)
+//	books, err := recommend(ctx, request)
+//
+// Beneath it, Feature.Tag marks the calls of any kind that belong to a feature, Feature.On asks locally for work that needs no call,
+// WithCriticality and WithTenant say who is shed first and whose call it is, and Rejected tells what a refusal says.
+//
+// # Who decides
+//
+// The guard does. A tagged call goes to the guard whatever the local flags say, and the guard lets it pass, dims it or refuses it; this
+// package never guesses a limit. Only Feature.On is answered here, and only a feature that is off here makes Fallback spare the network.
+// On draws lots for a dimmed feature by itself, so a call that was asked for with On and then tagged as well would be dimmed twice: 20 %
+// of 20 % is 4 %. Ask On for work that never reaches the guard; for calls use Fallback, or Tag and look at the error.
+//
+// # Flags
+//
+// The admin port streams all flags, then every change, and heartbeats. Handles read an immutable snapshot of them behind an atomic
+// pointer: On is a few nanoseconds, allocates nothing, never blocks and is safe for concurrent use, like everything here. A feature
+// without a flag is on. A setting with an end ends here too, by a timer, also when the guard is gone. A stream that falls silent for three
+// heartbeats, or a change that does not fit what is known, leads to a new stream and so to the whole set again. With WithFlagFile the last
+// flags known are also on disk: checksummed, replaced atomically, read at the next start until the stream speaks.
+//
+// # When things are down
+//
+//   - The guard is gone: calls fail at once with an UnreachableError, flags keep their last values, both connections are tried again
+//     every few seconds. A guard that accepts or answers nothing at all is given three seconds when a connection is made, and twenty when
+//     it falls silent with calls in flight.
+//   - The admin port alone is gone: calls go on, flags keep their last values, Conn.Health says since when they may be stale.
+//   - Nothing was ever known (no stream, no file): features are on, or off for handles made with Feature.OffUntilKnown.
+//   - The file is corrupt or the disk full: a log line and Health.DiskError; flags go on from memory and stream.
+//
+// # Retries
+//
+// Unary calls that were refused with a push-back, or answered UNAVAILABLE, are tried again, at most three times in all, never beyond their
+// deadline, and only while retries stay below a tenth of the calls of the connection (WithRetryRatio). A push-back is obeyed exactly, with
+// jitter added; a negative one means never, one of more than five seconds is left to the application. gRPC's own retry policies are
+// switched off, so that retries do not multiply.
+//
+// # What this package does not do
+//
+// It does not retry streams, nor calls that may have been carried out when their connection broke, nor calls while there is no guard. It
+// does not touch W3C baggage or any other metadata of the application. It does not authenticate beyond TLS. It reports nothing to the
+// guard, balances no load and starts no trace: hand it stats handlers and interceptors with WithGRPC.
+package client
