@@ -1,0 +1,85 @@
+package guard
+
+import (
+	"strings"
+	"time"
+)
+
+const (
+	// maxMethods bounds the table of methods: their names come from callers.
+	maxMethods = 1000
+	// other names what is counted together beyond a bound.
+	other = "other"
+	// minSamples is how many answers a median needs to be acted upon: fewer tell nothing.
+	minSamples = 10
+	// medianFresh is how long a median is believed without a new answer. A median that is too high refuses the very calls that could
+	// correct it: then it goes stale, calls pass, and it is learned anew.
+	medianFresh = time.Second
+)
+
+// method is what is known of one method.
+type method struct {
+	name    string
+	totals  Totals
+	streams bool // it has shown to be a streaming method
+	service median
+}
+
+// methods is a bounded table; what does not fit counts as other.
+type methods struct {
+	byName map[string]*method
+	other  *method
+}
+
+func newMethods() methods {
+	return methods{byName: map[string]*method{}, other: &method{name: other}}
+}
+
+func (t *methods) find(name string) *method {
+	if m, ok := t.byName[name]; ok {
+		return m
+	}
+	if len(t.byName) >= maxMethods {
+		return t.other
+	}
+	name = strings.Clone(name) // not to hold on to the headers that it is a part of
+	m := &method{name: name}
+	t.byName[name] = m
+	return m
+}
+
+// median follows the median of service times: each sample moves it one step up or down, by a share of itself, so that it rests where as
+// many samples lie above as below. The share falls from a half to a twentieth: quick at first, then noise of some percent, and a change by
+// half is followed within some fifteen samples. It needs no memory of samples. (Frugal streaming, Ma, Muthukrishnan and Sandler 2013,
+// with steps relative to the estimate.)
+type median struct {
+	estimate time.Duration
+	samples  int
+	last     time.Duration // instant of the last sample
+}
+
+func (m *median) learn(took, at time.Duration) {
+	if m.stale(at) {
+		m.samples = 0
+	}
+	m.last = at
+	m.samples++
+	if m.samples == 1 {
+		m.estimate = took
+		return
+	}
+	step := time.Duration(float64(m.estimate) * max(0.05, 0.5/float64(m.samples)))
+	switch {
+	case took > m.estimate:
+		m.estimate = min(m.estimate+max(step, 1), took)
+	case took < m.estimate:
+		m.estimate = max(m.estimate-step, took)
+	}
+}
+
+func (m *median) stale(at time.Duration) bool { return at-m.last > medianFresh+m.estimate }
+
+// value returns the median, or false while too little is known.
+func (m *median) value(at time.Duration) (time.Duration, bool) {
+	return m.estimate, m.samples >= minSamples && !m.stale(at)
+}

@@ -1,0 +1,144 @@
+package guard_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/internal/guard/breaker"
+)
+
+// Lesson: a back-end with 2 workers at 70 % load: nothing is refused, nothing queues at the back-end (default floors of 20 break it).
+func TestTwoWorkersAtSeventyPercent(t *testing.T) {
+	f := newFragile(2, 5*time.Millisecond)
+	overload(t, f, func(c *crowd) {
+		c.offer(0.7*f.capacity(), 10*time.Second)
+		got := c.offer(0.7*f.capacity(), 2*time.Minute)
+		if share := float64(got.refused) / float64(got.offered); share > 0.0005 {
+			t.Errorf("%.3f %% are refused; limit %+v", 100*share, c.Status().Limit)
+		}
+		if got.mean() > 2*f.service {
+			t.Errorf("mean latency at the back-end is %v", got.mean())
+		}
+	})
+}
+
+// Lesson: 10x demand: once settled, at most 1.1x of capacity is sent on.
+func TestTenfoldDemand(t *testing.T) {
+	f := newFragile(8, 20*time.Millisecond)
+	overload(t, f, func(c *crowd) {
+		c.offer(10*f.capacity(), 3*time.Second)
+		before := f.count()
+		got := c.offer(10*f.capacity(), 10*time.Second)
+		sent := float64(f.count()-before) / 10 / f.capacity()
+		if sent > 1.1 || sent < 0.9 {
+			t.Errorf("%.2f of capacity is sent on", sent)
+		}
+		if float64(got.good) < 0.9*10*f.capacity() {
+			t.Errorf("%d calls are answered well, of %v possible", got.good, 10*f.capacity())
+		}
+	})
+}
+
+// Lesson: 30 minutes of 3x overload: latency stays below 2x, the limit does not drift (Netflix #137, #134, #165; failsafe-go #127; Envoy
+// #38338); when it is over, nothing but what bursts cost is refused. With 20 answers a second there is little to learn from, hence two
+// minutes to settle; and the law may be seen trying one less or more.
+func TestThirtyMinutesOfOverload(t *testing.T) {
+	f := newFragile(2, 100*time.Millisecond)
+	overload(t, f, func(c *crowd) {
+		c.offer(3*f.capacity(), 2*time.Minute)
+		for tenth := range 10 {
+			got := c.offer(3*f.capacity(), 3*time.Minute)
+			limit := c.Status().Limit
+			if got.mean() > 3*f.service/2 || float64(got.good) < 0.9*180*f.capacity() || limit.Limit > 3*f.workers {
+				t.Errorf("tenth %d: %d answered well, mean latency %v, limit %+v", tenth, got.good, got.mean(), limit)
+			}
+		}
+		c.offer(f.capacity()/4, 30*time.Second)
+		got := c.offer(f.capacity()/4, 10*time.Minute)
+		if share := float64(got.refused+got.late) / float64(got.offered); share > 0.02 {
+			t.Errorf("after the overload: %+v", got)
+		}
+	})
+}
+
+// Lesson: every call hits its deadline: the limit must fall (failsafe-go 48 -> 49, go-concurrency-limits 50 -> 50).
+func TestEveryCallHitsItsDeadline(t *testing.T) {
+	limits := func(outcome guard.Outcome, took time.Duration) (before, after int) {
+		s := guard.Default()
+		s.Limit.Initial, s.Queue.MaxWait = 48, 0
+		s.Breaker.FailureRatio, s.Breaker.MinCalls = 1, 1_000_000 // only the limit is to act
+		inBubble(t, s, func(r rig) {
+			before = r.Status().Limit.Limit
+			c := newCrowd(r, nil)
+			for range 200 {
+				for range 20 {
+					c.clients.Go(func() {
+						if p, d := r.Admit(r.Context(), call); d.Admitted {
+							sleep(took)
+							p.Done(outcome)
+						}
+					})
+				}
+				sleep(50 * time.Millisecond)
+			}
+			c.clients.Wait()
+			after = r.Status().Limit.Limit
+		})
+		return before, after
+	}
+	if before, after := limits(guard.Overload, time.Second); after >= before/2 {
+		t.Errorf("every call hits its deadline: limit %d -> %d", before, after)
+	}
+	// Lesson: every call fails within 1 ms: the limit must not rise (failsafe-go 49 -> 200).
+	if before, after := limits(guard.Failure, time.Millisecond); after > before {
+		t.Errorf("every call fails at once: limit %d -> %d", before, after)
+	}
+}
+
+// Lesson: after recovery the load ramps, most critical first; it never returns all at once.
+func TestRecoveryRamps(t *testing.T) {
+	f := newFragile(8, 20*time.Millisecond)
+	var down atomic.Bool
+	down.Store(true)
+	f.dead = down.Load
+	overload(t, f, func(c *crowd) {
+		c.kind = func(i int) guard.Call { return guard.Call{Method: check, Criticality: guard.Criticality(i%4 - 1)} }
+		c.offer(4*f.capacity(), 5*time.Second)
+		c.state(breaker.Open)
+		down.Store(false)
+		for c.Status().Breaker.State != breaker.Closed {
+			c.offer(4*f.capacity(), 5*time.Millisecond)
+		}
+		if got := c.Status(); got.Limit.Limit > 3 || got.InFlight > 3 {
+			t.Errorf("right after the breaker closed: limit %+v, %d in flight", got.Limit, got.InFlight)
+		}
+		first := c.offer(4*f.capacity(), 500*time.Millisecond)
+		got := c.offer(4*f.capacity(), 10*time.Second)
+		if ranks := first.byRank; ranks[0].good < 2*ranks[2].good || ranks[3].good > ranks[0].good/4 {
+			t.Errorf("first half second, by criticality: %+v", ranks)
+		}
+		if float64(got.good) < 0.9*10*f.capacity() {
+			t.Errorf("it does not come back: %d calls are answered well", got.good)
+		}
+	})
+}
+
+// S16 in small: a quarter of four-fold demand is most critical, and is not touched.
+func TestCriticalCallsSurvive(t *testing.T) {
+	f := newFragile(8, 20*time.Millisecond)
+	overload(t, f, func(c *crowd) {
+		c.kind = func(i int) guard.Call {
+			if i%10 == 0 {
+				return guard.Call{Method: check, Criticality: guard.CriticalPlus}
+			}
+			return guard.Call{Method: check, Criticality: guard.Sheddable}
+		}
+		c.offer(4*f.capacity(), 10*time.Second)
+		got := c.offer(4*f.capacity(), 30*time.Second)
+		if rank := got.byRank[0]; float64(rank.good) < 0.999*float64(rank.offered) {
+			t.Errorf("of %d most critical calls %d are answered well", rank.offered, rank.good)
+		}
+	})
+}

@@ -1,0 +1,269 @@
+package guard
+
+import (
+	"time"
+
+	"github.com/capguard/capguard/internal/guard/breaker"
+	"github.com/capguard/capguard/internal/guard/limit"
+)
+
+// Permit is the right of one admitted call to occupy the back-end. It is a value, free to copy; the first Done of any copy gives it
+// back, later ones do nothing but count as a bug. The zero Permit is empty: its methods do nothing. Safe for concurrent use.
+type Permit struct {
+	g   *Guard
+	seq uint64 // of the slot's owner; another one there means that this permit was given back
+	i   int32
+}
+
+// slot is what the guard knows of a permit that is out.
+type slot struct {
+	seq      uint64 // of the permit in it; 0: free
+	next     int32  // free: the next free one, or none
+	stream   bool
+	slotted  bool // it holds a slot of the limit
+	answered bool
+	at       time.Duration // when it was admitted
+	deadline time.Duration // of its call; 0 is none
+	changes  uint64        // of the breaker's state, when it was admitted
+	ticket   breaker.Ticket
+	method   *method
+	feature  *feature // nil without one
+	way      *cohort  // nil when it has arrived, or has no feature
+}
+
+// none ends the list of free slots.
+const none int32 = -1
+
+// slab holds the slots. They are used again, so that a permit costs no allocation; the sequence number tells a slot's owners apart.
+type slab struct {
+	slots []slot
+	free  int32
+	seq   uint64
+}
+
+func newSlab() slab { return slab{free: none} }
+
+// take returns a slot for a new permit. The pointer is good until the next take.
+func (s *slab) take() (*slot, int32) {
+	if s.free == none {
+		s.slots = append(s.slots, slot{next: none})
+		s.free = int32(len(s.slots) - 1)
+	}
+	i := s.free
+	taken := &s.slots[i]
+	s.free = taken.next
+	s.seq++
+	*taken = slot{seq: s.seq}
+	return taken, i
+}
+
+// give puts a slot back.
+func (s *slab) give(i int32) {
+	s.slots[i] = slot{next: s.free}
+	s.free = i
+}
+
+// find returns the slot of p, or nil if p was given back.
+func (s *slab) find(p Permit) *slot {
+	if taken := &s.slots[p.i]; taken.seq == p.seq {
+		return taken
+	}
+	return nil
+}
+
+// seatLocked gives out a permit and counts the call as admitted and in flight.
+func (g *Guard) seatLocked(a *ask, ticket breaker.Ticket, slotted bool) Permit {
+	s, i := g.permits.take()
+	s.stream, s.slotted, s.at = a.stream, slotted, a.at
+	s.ticket, s.changes, s.method, s.feature = ticket, g.changes, a.method, a.feature
+	if !a.call.Deadline.IsZero() {
+		s.deadline = a.call.Deadline.Sub(g.start)
+	}
+	for _, t := range g.tallies(a.method, a.at) {
+		t.Admitted++
+	}
+	if f := g.flow.at(a.at); a.call.Attempt > 0 {
+		f.retries++
+	} else {
+		f.first++
+	}
+	if f := a.feature; f != nil {
+		f.cost.recent.at(a.at).admitted++
+		f.way.n++
+		s.way = f.way
+	}
+	g.occupyLocked(s, 1, a.at)
+	return Permit{g: g, seq: s.seq, i: i}
+}
+
+// occupyLocked counts n calls more in flight of the kind that s is.
+func (g *Guard) occupyLocked(s *slot, n int, at time.Duration) {
+	if s.stream {
+		g.streams += n
+		if s.feature != nil {
+			s.feature.streams += n
+		}
+		return
+	}
+	g.unary += n
+	g.cost.change(n, at)
+	if s.feature != nil {
+		s.feature.cost.change(n, at)
+	}
+	if !s.slotted {
+		g.loose += n
+	}
+}
+
+// Answered tells that the back-end certainly has the call and works on it: it sent headers. For a stream this is its success at the
+// breaker; an answer of trailers alone needs only Done.
+func (p Permit) Answered() {
+	if p.g == nil {
+		return
+	}
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	s := p.g.permits.find(p)
+	if s == nil || s.answered {
+		return
+	}
+	s.answered = true
+	p.g.arriveLocked(s)
+	if s.stream {
+		p.g.vouchLocked(s)
+	}
+}
+
+// vouchLocked tells the breaker that a stream was opened well. How long that took is up to its service.
+func (g *Guard) vouchLocked(s *slot) {
+	at := g.clock()
+	now := g.now(at)
+	g.breaker.Done(s.ticket, breaker.Success, 0, now)
+	s.ticket = breaker.Ticket{}
+	g.noteLocked(now, "")
+	g.dispatchLocked(at)
+}
+
+// arriveLocked takes a call off the way to the back-end.
+func (g *Guard) arriveLocked(s *slot) {
+	if s.way != nil {
+		g.features.leave(s.way)
+		s.way = nil
+	}
+}
+
+// Stream tells that the call has shown to be a stream: it moves to the account of streams, its lifetime is no latency, and later calls of
+// its method are taken for streams from the start. The account may so grow beyond its bound: no established stream is cut.
+func (p Permit) Stream() {
+	if p.g == nil {
+		return
+	}
+	g := p.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.permits.find(p)
+	if s == nil || s.stream {
+		return
+	}
+	at := g.clock()
+	if s.method != g.methods.other { // which is of many kinds
+		s.method.streams = true
+	}
+	g.occupyLocked(s, -1, at)
+	if s.slotted {
+		g.limiter.Release(limit.Ignored, 0, g.now(at))
+	}
+	s.stream, s.slotted = true, false
+	g.occupyLocked(s, 1, at)
+	if s.answered {
+		g.vouchLocked(s)
+		return
+	}
+	g.dispatchLocked(at)
+}
+
+// Done gives the permit back with what the answer told.
+func (p Permit) Done(o Outcome) {
+	if p.g == nil {
+		return
+	}
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	p.g.doneLocked(p, o)
+}
+
+func (g *Guard) doneLocked(p Permit, o Outcome) {
+	s := g.permits.find(p)
+	if s == nil {
+		g.double++
+		return
+	}
+	at := g.clock()
+	now := g.now(at)
+	g.countLocked(s, o, at)
+	g.arriveLocked(s)
+	g.occupyLocked(s, -1, at)
+	g.teachLocked(s, o, now)
+	g.permits.give(p.i)
+	g.noteLocked(now, "")
+	g.dispatchLocked(at)
+	g.lastOutLocked()
+}
+
+func (g *Guard) countLocked(s *slot, o Outcome, at time.Duration) {
+	for _, t := range g.tallies(s.method, at) {
+		*t.of(o)++
+	}
+	if !s.stream {
+		g.flow.at(at).ended++
+	}
+}
+
+// teachLocked tells limit, breaker and method what the call told.
+func (g *Guard) teachLocked(s *slot, o Outcome, now time.Time) {
+	at := now.Sub(g.start)
+	took := at - s.at
+	switch {
+	case !s.stream:
+		g.breaker.Done(s.ticket, o.forBreaker(), took, now)
+		if s.slotted {
+			g.limiter.Release(o.forLimit(), took, now)
+		}
+		if o == Success && s.method != g.methods.other {
+			s.method.service.learn(took, at)
+		}
+	case !s.answered:
+		g.breaker.Done(s.ticket, o.forBreaker(), 0, now)
+	case g.brokeLocked(s, o, at):
+		ticket, _, _ := g.breaker.Allow(now)
+		g.breaker.Done(ticket, breaker.Failure, 0, now)
+	}
+}
+
+// brokeLocked tells whether the end of an established stream is a failure of the back-end as it now is.
+func (g *Guard) brokeLocked(s *slot, o Outcome, at time.Duration) bool {
+	expired := o == Overload && s.deadline > 0 && at >= s.deadline
+	return o.forBreaker() == breaker.Failure && !expired && s.changes == g.changes && g.settings.Mode != Off
+}
+
+func (o Outcome) forBreaker() breaker.Result {
+	switch o {
+	case Success:
+		return breaker.Success
+	case Overload, Failure:
+		return breaker.Failure
+	}
+	return breaker.Ignored
+}
+
+func (o Outcome) forLimit() limit.Result {
+	switch o {
+	case Success:
+		return limit.Success
+	case Overload:
+		return limit.Overload
+	case Failure:
+		return limit.Failure
+	}
+	return limit.Ignored
+}

@@ -1,0 +1,155 @@
+package guard
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/capguard/capguard/internal/guard/breaker"
+	"github.com/capguard/capguard/internal/guard/limit"
+)
+
+// Status is the state of a guard at one moment.
+type Status struct {
+	Mode          Mode
+	Draining      bool
+	Breaker       breaker.Status
+	Limit         limit.Status
+	MaxStreams    int
+	InFlight      int // unary calls with a permit
+	OpenStreams   int
+	Queued        int
+	DoubleReturns uint64 // permits given back twice since the start: bugs
+	// InFlightTime is what all unary calls together have of FeatureStatus.InFlightTime.
+	InFlightTime float64
+	// Totals count since the start.
+	Totals Totals
+	// Recent counts over the last Span, at most ten seconds.
+	Recent Totals
+	Span   time.Duration
+}
+
+// Totals count calls.
+type Totals struct {
+	Admitted, Succeeded, Overloaded, Failed, Ignored uint64
+	Refused                                          [reasons]uint64 // by Reason
+	WouldRefuse                                      [reasons]uint64 // in mode observe, where these calls are among the admitted
+}
+
+const reasons = int(Canceled) + 1
+
+// of returns the counter of an outcome.
+func (t *Totals) of(o Outcome) *uint64 {
+	switch o {
+	case Success:
+		return &t.Succeeded
+	case Overload:
+		return &t.Overloaded
+	case Failure:
+		return &t.Failed
+	}
+	return &t.Ignored
+}
+
+func (t *Totals) add(u *Totals) {
+	t.Admitted += u.Admitted
+	t.Succeeded += u.Succeeded
+	t.Overloaded += u.Overloaded
+	t.Failed += u.Failed
+	t.Ignored += u.Ignored
+	for r := range reasons {
+		t.Refused[r] += u.Refused[r]
+		t.WouldRefuse[r] += u.WouldRefuse[r]
+	}
+}
+
+// FeatureStatus is what one feature does and costs. Features without a flag are listed from their first call on.
+type FeatureStatus struct {
+	Name             string
+	InFlight         int // unary calls with a permit
+	OpenStreams      int
+	CallsPerSecond   float64 // admitted, over the last ten seconds
+	RefusedPerSecond float64
+	Passed, Blocked  uint64 // since the start: by the feature's switch alone, as it was when they came
+	// InFlightTime is the time the feature's unary calls spent at the back-end over the last ten seconds, those still there included, in
+	// seconds per second: its mean number in flight. Divide by Status.InFlightTime for its share.
+	InFlightTime float64
+}
+
+// MethodStatus counts the decisions on one method since the start.
+type MethodStatus struct {
+	Method string
+	Totals Totals
+}
+
+// Status returns the state now.
+func (g *Guard) Status() Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := g.clock()
+	now := g.now(at)
+	g.noteLocked(now, "")
+	s := Status{
+		Mode:          g.settings.Mode,
+		Draining:      g.drained != nil,
+		Breaker:       g.breaker.Status(now),
+		Limit:         g.limiter.Status(),
+		MaxStreams:    g.settings.MaxStreams,
+		InFlight:      g.unary,
+		OpenStreams:   g.streams,
+		Queued:        g.line.Len(),
+		DoubleReturns: g.double,
+		InFlightTime:  perSecond(g.cost.total(at).busy.Seconds(), at),
+		Totals:        g.totals,
+		Span:          span(at),
+	}
+	for _, t := range g.recent.all(at) {
+		s.Recent.add(&t)
+	}
+	return s
+}
+
+// Features returns what each feature does and costs, by name; features beyond a bound count together as "other".
+func (g *Guard) Features() []FeatureStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := g.clock()
+	list := make([]FeatureStatus, 0, len(g.features.byName)+1)
+	for _, f := range g.features.byName {
+		list = append(list, f.status(at))
+	}
+	if others := g.features.other.status(at); others != (FeatureStatus{Name: other}) {
+		list = append(list, others)
+	}
+	slices.SortFunc(list, func(a, b FeatureStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+func (f *feature) status(at time.Duration) FeatureStatus {
+	sum := f.cost.total(at)
+	return FeatureStatus{
+		Name:             f.name,
+		InFlight:         f.cost.inFlight,
+		OpenStreams:      f.streams,
+		CallsPerSecond:   perSecond(float64(sum.admitted), at),
+		RefusedPerSecond: perSecond(float64(sum.refused), at),
+		Passed:           f.passed,
+		Blocked:          f.blocked,
+		InFlightTime:     perSecond(sum.busy.Seconds(), at),
+	}
+}
+
+// Methods returns the decisions per method, by name; methods beyond a bound count together as "other".
+func (g *Guard) Methods() []MethodStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := make([]MethodStatus, 0, len(g.methods.byName)+1)
+	for _, m := range g.methods.byName {
+		list = append(list, MethodStatus{Method: m.name, Totals: m.totals})
+	}
+	if others := g.methods.other; others.totals != (Totals{}) {
+		list = append(list, MethodStatus{Method: others.name, Totals: others.totals})
+	}
+	slices.SortFunc(list, func(a, b MethodStatus) int { return cmp.Compare(a.Method, b.Method) })
+	return list
+}
