@@ -1,0 +1,37 @@
+// Package grpcguard is where the guard meets gRPC: it reads from the metadata of a call what a decision needs, turns a decision into the
+// status that its caller sees, recognises such a status again, and says what a status code from the back-end tells about the back-end.
+//
+// # Refusals
+//
+// One closed table joins the reasons of package guard with their names on the wire, their codes and whether a retry can help. Whoever
+// makes a refusal and whoever meets one uses it, so that the two can not drift apart. A refusal carries an ErrorInfo of domain
+// "capguard" with every variable that its message mentions, a RetryInfo where a retry can help, and always the trailer
+// grpc-retry-pushback-ms, negative where a retry never helps: gRPC clients with a retry policy obey it by themselves.
+//
+// All texts that come from outside (names, reasons, methods) are made printable and cut to bounds before they go into a refusal.
+//
+// # Identity
+//
+// A call says of itself what feature it belongs to, how critical it is and whose it is, in metadata or, through services that know
+// nothing of the guard, in W3C baggage. Nobody is trusted: what is not well formed counts as not said, and reading costs a bounded time.
+//
+// # What this package does not do
+//
+// It decides nothing, it sends nothing and it keeps no state. All functions are safe for concurrent use.
+package grpcguard
+
+// Domain is the domain of every ErrorInfo that the guard makes.
+const Domain = "capguard"
+
+// The metadata keys that callers may set. W3C baggage members of the same names are read too; metadata wins.
+const (
+	FeatureKey     = "capguard-feature"
+	CriticalityKey = "capguard-criticality"
+	TenantKey      = "capguard-tenant"
+	// BaggageKey is the header of W3C baggage.
+	BaggageKey = "baggage"
+	// PushbackKey tells gRPC clients when to retry, in milliseconds; negative is never.
+	PushbackKey = "grpc-retry-pushback-ms"
+	// AttemptsKey counts the attempts before this one.
+	AttemptsKey = "grpc-previous-rpc-attempts"
+)

@@ -1,0 +1,93 @@
+package grpcguard
+
+import (
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/capguard/capguard/internal/guard"
+)
+
+// Bounds of what a call may say of itself.
+const (
+	maxFeature  = 63  // bytes, as flag ids
+	maxTenant   = 128 // bytes
+	maxAttempts = 100 // more is told as so many
+)
+
+// Identify returns defaults overlaid with what md says of a call: its feature, criticality, tenant and attempt. It never fails: a text
+// that is not well formed counts as absent, and the next place that may say the same is asked. Of several values of one key, and of
+// several baggage members of one name, the first that is well formed counts.
+//
+// A feature is a flag id: 1 to 63 of a-z, 0-9, '-', '_' and '.', the first of them a letter or a digit. A tenant is 1 to 128 bytes of
+// printable text. Attempts beyond 100 count as 100.
+func Identify(md metadata.MD, defaults guard.Call) guard.Call {
+	c, b := defaults, parseBaggage(md[BaggageKey])
+	if s, ok := first(md[FeatureKey], b.feature, IsFeature); ok {
+		c.Feature = s
+	}
+	if s, ok := first(md[TenantKey], b.tenant, isTenant); ok {
+		c.Tenant = s
+	}
+	if s, ok := first(md[CriticalityKey], b.criticality, isCriticality); ok {
+		c.Criticality, _ = guard.ParseCriticality(s)
+	}
+	c.Attempt = attempts(md[AttemptsKey])
+	return c
+}
+
+// first returns the first well-formed value of a metadata key, else of baggage.
+func first(values []string, baggage string, wellFormed func(string) bool) (string, bool) {
+	for _, v := range values {
+		if wellFormed(v) {
+			return v, true
+		}
+	}
+	return baggage, baggage != ""
+}
+
+// IsFeature tells whether s can be the name of a feature: a flag id, as Identify describes it.
+func IsFeature(s string) bool {
+	if s == "" || len(s) > maxFeature || !isAlphanumeric(s[0]) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+
+func isTenant(s string) bool {
+	if s == "" || len(s) > maxTenant || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+func isCriticality(s string) bool {
+	_, ok := guard.ParseCriticality(s)
+	return ok
+}
+
+// attempts returns the number of earlier attempts that the first value tells.
+func attempts(values []string) int {
+	if len(values) == 0 || len(values[0]) > 10 {
+		return 0
+	}
+	n, err := strconv.Atoi(values[0])
+	if err != nil {
+		return 0
+	}
+	return min(max(n, 0), maxAttempts)
+}
