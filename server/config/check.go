@@ -1,0 +1,190 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/capguard/capguard/featureflags"
+	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/internal/guard"
+)
+
+// violations collects what is wrong, each with the path of its field.
+type violations []*protovalidate.Violation
+
+// add notes that the field at path is wrong; rule is a word for it.
+func (v *violations) add(path, rule, format string, args ...any) {
+	p := validate.Violation_builder{
+		Field:   validate.FieldPath_builder{Elements: []*validate.FieldPathElement{validate.FieldPathElement_builder{FieldName: &path}.Build()}}.Build(),
+		RuleId:  &rule,
+		Message: new(fmt.Sprintf(format, args...)),
+	}.Build()
+	*v = append(*v, &protovalidate.Violation{Proto: p})
+}
+
+// check returns everything that is wrong with the values that are present.
+func check(c *capguardv1.Config) []*protovalidate.Violation {
+	var v violations
+	v.address("listen", c.GetListen())
+	v.serverTLS("tls", c.GetTls())
+	v.address("admin.listen", c.GetAdmin().GetListen())
+	v.serverTLS("admin.tls", c.GetAdmin().GetTls())
+	v.mode("mode", c.GetMode())
+	v.duration("drain_timeout", c.GetDrainTimeout(), 0, 24*time.Hour)
+	v.bounds("bounds", c.GetBounds())
+	seen := make(map[string]int)
+	for i, b := range c.GetBackends() {
+		path := fmt.Sprintf("backends[%d]", i)
+		v.backend(path, b)
+		if first, ok := seen[b.GetName()]; ok {
+			v.add(path+".name", "unique", "backends[%d] has the name %q too: names must differ", first, b.GetName())
+		}
+		seen[b.GetName()] = i
+	}
+	return v
+}
+
+func (v *violations) address(path, s string) {
+	if s == "" {
+		return
+	}
+	if socket, ok := strings.CutPrefix(s, "unix:"); ok {
+		if socket == "" {
+			v.add(path, "format", "unix: needs a path, as unix:/run/capguard.sock")
+		}
+		return
+	}
+	if _, _, err := net.SplitHostPort(s); err != nil {
+		v.add(path, "format", "%q is no address: use host:port or unix:/path", s)
+	}
+}
+
+func (v *violations) mode(path, s string) {
+	if _, ok := ParseMode(s); s != "" && !ok {
+		v.add(path, "one_of", "%q is no mode: use enforce, observe or off", s)
+	}
+}
+
+func (v *violations) serverTLS(path string, t *capguardv1.ServerTLS) {
+	if t == nil {
+		return
+	}
+	if t.GetCertFile() == "" || t.GetKeyFile() == "" {
+		v.add(path, "required", "TLS needs both cert_file and key_file")
+	}
+}
+
+func (v *violations) clientTLS(path string, t *capguardv1.ClientTLS) {
+	if (t.GetCertFile() == "") != (t.GetKeyFile() == "") {
+		v.add(path, "required", "a client certificate needs both cert_file and key_file")
+	}
+}
+
+func (v *violations) duration(path string, d *durationpb.Duration, least, most time.Duration) {
+	if d == nil {
+		return
+	}
+	if err := d.CheckValid(); err != nil || d.AsDuration() < least || d.AsDuration() > most {
+		v.add(path, "range", "%v is out of range: use %v to %v", d.AsDuration(), least, most)
+	}
+}
+
+func (v *violations) number(path string, n, least, most int64) {
+	if n < least || n > most {
+		v.add(path, "range", "%d is out of range: use %d to %d", n, least, most)
+	}
+}
+
+func (v *violations) ratio(path string, r float64) {
+	if math.IsNaN(r) || r < 0 || r > 1 {
+		v.add(path, "range", "%v is out of range: use a share above 0, up to 1", r)
+	}
+}
+
+func (v *violations) bounds(path string, b *capguardv1.Bounds) {
+	v.number(path+".max_message_bytes", b.GetMaxMessageBytes(), 0, 1<<31-1)
+	v.number(path+".max_header_bytes", int64(b.GetMaxHeaderBytes()), 0, 1<<24)
+	v.number(path+".max_connection_streams", int64(b.GetMaxConnectionStreams()), 0, 1<<20)
+	v.number(path+".max_connections", int64(b.GetMaxConnections()), 0, 1<<20)
+}
+
+func (v *violations) backend(path string, b *capguardv1.BackendConfig) {
+	if b.GetName() != "" {
+		if _, err := featureflags.ParseName(b.GetName()); err != nil {
+			v.add(path+".name", "format", "%q is no id: use 1 to 63 of a-z, 0-9, -, _ and ., first a letter or digit", b.GetName())
+		}
+	}
+	if len(b.GetTargets()) == 0 {
+		v.add(path, "required", "a back-end needs targets, as [\"127.0.0.1:9000\"]")
+	}
+	v.clientTLS(path+".tls", b.GetTls())
+	v.mode(path+".mode", b.GetMode())
+	v.limit(path+".limit", b.GetLimit())
+	v.duration(path+".queue.max_wait", b.GetQueue().GetMaxWait(), 0, time.Minute)
+	v.number(path+".queue.max_length", int64(b.GetQueue().GetMaxLength()), 0, 1<<20)
+	v.breaker(path+".breaker", b.GetBreaker())
+	for i, m := range b.GetMethods() {
+		v.method(fmt.Sprintf("%s.methods[%d]", path, i), m)
+	}
+}
+
+func (v *violations) limit(path string, l *capguardv1.LimitConfig) {
+	if law := l.GetLaw(); law != "" && law != "adaptive" && law != "fixed" {
+		v.add(path+".law", "one_of", "%q is no law: use adaptive or fixed", law)
+	}
+	v.number(path+".initial", int64(l.GetInitial()), 0, 100_000)
+	v.number(path+".min", int64(l.GetMin()), 0, 100_000)
+	v.number(path+".max", int64(l.GetMax()), 0, 100_000)
+	v.number(path+".max_streams", int64(l.GetMaxStreams()), 0, 1_000_000)
+	if s := limitSettings(l); s.Min > s.Max {
+		v.add(path, "range", "min %d is above max %d", s.Min, s.Max)
+	}
+}
+
+func (v *violations) breaker(path string, b *capguardv1.BreakerConfig) {
+	v.ratio(path+".failure_ratio", b.GetFailureRatio())
+	v.ratio(path+".slow_ratio", b.GetSlowRatio())
+	v.duration(path+".slow_after", b.GetSlowAfter(), 0, time.Hour)
+	v.duration(path+".window", b.GetWindow(), time.Second, 10*time.Minute)
+	v.duration(path+".open_for", b.GetOpenFor(), 10*time.Millisecond, time.Hour)
+	v.duration(path+".probe_timeout", b.GetProbeTimeout(), 10*time.Millisecond, time.Hour)
+	v.number(path+".probes", int64(b.GetProbes()), 0, 1000)
+	if n := b.GetMinCalls(); n != 0 {
+		v.number(path+".min_calls", int64(n), 10, 1_000_000)
+	}
+}
+
+func (v *violations) method(path string, m *capguardv1.MethodConfig) {
+	if m.GetFeature() != "" {
+		if _, err := featureflags.ParseName(m.GetFeature()); err != nil {
+			v.add(path+".feature", "format", "%v", err)
+		}
+	}
+	if _, ok := guard.ParseCriticality(m.GetCriticality()); m.GetCriticality() != "" && !ok {
+		v.add(path+".criticality", "one_of", "%q is no criticality: use CRITICAL_PLUS, CRITICAL, SHEDDABLE_PLUS or SHEDDABLE", m.GetCriticality())
+	}
+}
+
+// checkAdminExposure refuses an admin port that everybody on the network could use, unless that is what the operator wants.
+func checkAdminExposure(a *capguardv1.Admin) error {
+	if a.GetTls() != nil || a.GetInsecure() || strings.HasPrefix(a.GetListen(), "unix:") {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(a.GetListen())
+	if err != nil || host == "localhost" {
+		return nil // a bad address was reported already
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("admin address %s is not loopback: anybody who reaches it could switch features; give --admin-tls-cert and "+
+		"--admin-tls-key, or --insecure-admin if that is wanted", a.GetListen())
+}

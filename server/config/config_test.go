@@ -1,0 +1,179 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/server/config"
+)
+
+// bad files, each with what its error must say: where, what, and what to do.
+var bad = map[string][]string{
+	"unknown_field.bad.yml": {"unknown_field.bad.yml:3:5", `unknown field "limits"`},
+	"unknown_top.bad.yml":   {"unknown_top.bad.yml:1:1", `unknown field "lisen"`},
+	"wrong_type.bad.yml":    {"wrong_type.bad.yml:3:18", "int"},
+	"twice.bad.yml":         {"twice.bad.yml:4:11", "names must differ"},
+	"min_above_max.bad.yml": {"min_above_max.bad.yml:3:12", "min 20 is above max 10"},
+	"negative_wait.bad.yml": {"negative_wait.bad.yml:3:23", "-5s is out of range: use 0s to 1m0s"},
+	"half_tls.bad.yml":      {"half_tls.bad.yml:1:6", "TLS needs both cert_file and key_file", "half_tls.bad.yml:4:10", "client certificate needs both"},
+	"no_targets.bad.yml":    {"no_targets.bad.yml:2:5", `needs targets, as ["127.0.0.1:9000"]`},
+	"bad_method.bad.yml":    {":5:18", "Recs of the day", ":6:22", `"high" is no criticality: use CRITICAL_PLUS`},
+	"not_yaml.bad.yml":      {"not_yaml.bad.yml", "yaml"},
+	"list.bad.yml":          {"list.bad.yml:1:1", "expected fields for capguard.v1.Config"},
+	"absurd_number.bad.yml": {"absurd_number.bad.yml:1:28"},
+	"many_errors.bad.yml":   {`:1:7 mode: "enforced" is no mode`, ":2:9", `"7070" is no address`, "Stock!", "failure_ratio: 1.5", "min_calls: 3", "needs targets"},
+}
+
+func TestBadFilesAreRefusedWithTheirPlace(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.bad.yml")
+	if err != nil || len(files) != len(bad) {
+		t.Fatalf("have %d bad files and %d expectations, %v", len(files), len(bad), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			_, err := config.Load(file)
+			if err == nil {
+				t.Fatal("the file was accepted")
+			}
+			for _, want := range bad[filepath.Base(file)] {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error does not say %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+func TestFullFile(t *testing.T) {
+	c, err := config.Load("testdata/full.good.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := config.Complete(c); err != nil {
+		t.Fatal(err)
+	}
+	s := config.Settings(c.GetBackends()[0])
+	if s.Mode != guard.Observe || s.Limit.Initial != 16 || s.Limit.Max != 200 || s.MaxStreams != 0 || s.Queue.MaxLength != 0 ||
+		s.Queue.MaxWait != 50*time.Millisecond || s.Breaker.SlowAfter != time.Second || s.Breaker.MinCalls != 30 {
+		t.Errorf("settings do not follow the file: %+v", s)
+	}
+	if err := s.Validate(); err != nil {
+		t.Error(err)
+	}
+	if got := c.GetBackends()[1]; got.GetMode() != "enforce" || got.GetRoutes()[0] != "*" {
+		t.Errorf("the second back-end lacks the defaults: %v", got)
+	}
+}
+
+func TestOneBackendIsAWholeConfiguration(t *testing.T) {
+	c := &capguardv1.Config{Backends: []*capguardv1.BackendConfig{{Targets: []string{"127.0.0.1:9000"}}}}
+	if err := config.Complete(c); err != nil {
+		t.Fatal(err)
+	}
+	want := guard.Default()
+	if got := config.Settings(c.GetBackends()[0]); got != want {
+		t.Errorf("settings = %+v, want the guard's defaults %+v", got, want)
+	}
+	if c.GetListen() != config.DefaultListen || c.GetAdmin().GetListen() != config.DefaultAdmin || c.GetBackends()[0].GetName() != "default" {
+		t.Errorf("defaults are missing: %v", c)
+	}
+}
+
+func TestCompleteChecksTheWhole(t *testing.T) {
+	backend := []*capguardv1.BackendConfig{{Targets: []string{"127.0.0.1:9000"}}}
+	for _, tt := range []struct {
+		name string
+		c    *capguardv1.Config
+		want string // "" is valid
+	}{
+		{"no back-end", &capguardv1.Config{}, "--backend host:port"},
+		{"everybody may switch features", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: "0.0.0.0:7071"}}, "--insecure-admin"},
+		{"all addresses", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: ":7071"}}, "not loopback"},
+		{"a name may be anything", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: "guard.internal:7071"}}, "not loopback"},
+		{"wanted", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: ":7071", Insecure: true}}, ""},
+		{"with TLS", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: ":7071",
+			Tls: &capguardv1.ServerTLS{CertFile: "c", KeyFile: "k"}}}, ""},
+		{"loopback v6", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: "[::1]:7071"}}, ""},
+		{"localhost", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: "localhost:7071"}}, ""},
+		{"a socket", &capguardv1.Config{Backends: backend, Admin: &capguardv1.Admin{Listen: "unix:/run/admin.sock"}}, ""},
+		{"a bad mode from the command line", &capguardv1.Config{Backends: backend, Mode: "watch"}, `"watch" is no mode`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := config.Complete(proto.CloneOf(tt.c))
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("Complete = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestLoadBoundsTheFile(t *testing.T) {
+	huge := filepath.Join(t.TempDir(), "huge.yml")
+	if err := os.WriteFile(huge, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(huge); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("Load of 2 MiB = %v", err)
+	}
+	if _, err := config.Load(filepath.Join(t.TempDir(), "absent.yml")); err == nil || !strings.Contains(err.Error(), "absent.yml") {
+		t.Errorf("Load of nothing = %v", err)
+	}
+}
+
+func TestBadTLSFilesAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	garbage := filepath.Join(dir, "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	absent := filepath.Join(dir, "absent.pem")
+	for _, s := range []*capguardv1.ServerTLS{{CertFile: garbage, KeyFile: garbage}, {CertFile: absent, KeyFile: absent}} {
+		if _, err := config.ServerTLS("data port", s); err == nil || !strings.Contains(err.Error(), "data port: load TLS certificate "+s.GetCertFile()) {
+			t.Errorf("ServerTLS(%v) = %v", s, err)
+		}
+	}
+	for _, c := range []*capguardv1.ClientTLS{{CaFile: garbage}, {CaFile: absent}, {CertFile: garbage, KeyFile: garbage}} {
+		if _, err := config.ClientTLS("back-end stock", c); err == nil || !strings.Contains(err.Error(), "back-end stock: ") {
+			t.Errorf("ClientTLS(%v) = %v", c, err)
+		}
+	}
+	if got, err := config.ServerTLS("data port", nil); got != nil || err != nil {
+		t.Errorf("no TLS = %v, %v", got, err)
+	}
+}
+
+// FuzzParse: whatever stands in a file, the answer is a configuration that Complete can judge, or an error; never a panic. What is accepted
+// gives settings that the guard accepts.
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.yml")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("\r\r: 1"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := config.Parse("fuzz.yml", data)
+		if err != nil {
+			return
+		}
+		if config.Complete(c) != nil {
+			return
+		}
+		for _, b := range c.GetBackends() {
+			if err := config.Settings(b).Validate(); err != nil {
+				t.Errorf("accepted, but the guard does not take it: %v", err)
+			}
+		}
+	})
+}
