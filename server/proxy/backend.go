@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"slices"
+	"sync/atomic"
+
+	"google.golang.org/protobuf/proto"
+
+	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/internal/guard"
+)
+
+// DefaultMaxMessageBytes bounds messages where the options do not.
+const DefaultMaxMessageBytes = 64 << 20
+
+// BackendOptions are the wiring of a back-end.
+type BackendOptions struct {
+	// Dialer connects to an address of the back-end; nil is that of package net.
+	Dialer func(ctx context.Context, address string) (net.Conn, error)
+	// TLS secures the connections; nil is plain text.
+	TLS *tls.Config
+	// MaxMessageBytes bounds one message of an answer; default DefaultMaxMessageBytes.
+	MaxMessageBytes int
+	// Log takes changes of the connections; nil discards them.
+	Log *slog.Logger
+}
+
+// Backend is one guarded back-end: its guard, its routes, its endpoints. Safe for concurrent use.
+type Backend struct {
+	cfg       *capguardv1.BackendConfig // as it was at the start
+	name      string
+	guard     *guard.Guard
+	endpoints *endpoints
+	log       *slog.Logger
+	table     atomic.Pointer[table]
+}
+
+// NewBackend returns the back-end that cfg describes, guarded with settings s, and begins to connect to its targets; it does not wait for
+// them. Its error names every fault by its field. Close it after use.
+func NewBackend(cfg *capguardv1.BackendConfig, s guard.Settings, o BackendOptions) (*Backend, error) {
+	o.MaxMessageBytes = boundOr(o.MaxMessageBytes, DefaultMaxMessageBytes)
+	b := &Backend{cfg: proto.CloneOf(cfg), name: cmp.Or(cfg.GetName(), "default"), log: logOr(o.Log)}
+	b.log = b.log.With("backend", b.name)
+	t, err := newTable(cfg)
+	b.table.Store(t)
+	if len(cfg.GetTargets()) == 0 {
+		err = errors.Join(err, errors.New("targets: empty; name at least one address of the back-end, as host:port"))
+	}
+	if err := errors.Join(err, s.Validate()); err != nil {
+		return nil, err
+	}
+	if b.endpoints, err = newEndpoints(cfg.GetTargets(), o, b.log); err != nil {
+		return nil, err
+	}
+	b.guard = guard.New(s)
+	return b, nil
+}
+
+func boundOr(n, fallback int) int {
+	if n <= 0 {
+		return fallback
+	}
+	return min(n, math.MaxInt32)
+}
+
+func logOr(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}
+
+// Name returns the id of the back-end.
+func (b *Backend) Name() string { return b.name }
+
+// Guard returns the guard of the back-end.
+func (b *Backend) Guard() *guard.Guard { return b.guard }
+
+// Routes returns the patterns of the methods that lead to the back-end.
+func (b *Backend) Routes() []string { return slices.Clone(b.table.Load().texts) }
+
+// Endpoints returns the state of each of its targets, in the order of the configuration.
+func (b *Backend) Endpoints() []*capguardv1.Endpoint {
+	states := make([]*capguardv1.Endpoint, len(b.endpoints.all))
+	for i, e := range b.endpoints.all {
+		states[i] = e.describe()
+	}
+	return states
+}
+
+// Check tells whether Configure would take cfg and s. Targets and TLS can not change while the guard runs.
+func (b *Backend) Check(cfg *capguardv1.BackendConfig, s guard.Settings) error {
+	_, err := newTable(cfg)
+	if !slices.Equal(cfg.GetTargets(), b.cfg.GetTargets()) {
+		err = errors.Join(err, fmt.Errorf("targets: can not change from %q to %q while the guard runs; restart it",
+			b.cfg.GetTargets(), cfg.GetTargets()))
+	}
+	if !proto.Equal(cfg.GetTls(), b.cfg.GetTls()) {
+		err = errors.Join(err, errors.New("tls: can not change while the guard runs; restart it"))
+	}
+	return errors.Join(err, s.Validate())
+}
+
+// Configure puts the routes and methods of cfg and the settings s in force, without touching a call. On an error, which is that of Check,
+// everything stays as it was.
+func (b *Backend) Configure(cfg *capguardv1.BackendConfig, s guard.Settings) error {
+	if err := b.Check(cfg, s); err != nil {
+		return err
+	}
+	t, err := newTable(cfg)
+	if err != nil {
+		return err
+	}
+	b.table.Store(t)
+	b.guard.Configure(s, "config", "configuration loaded")
+	return nil
+}
+
+// Close ends the connections, and with them the calls that are still on them.
+func (b *Backend) Close() { b.endpoints.close() }

@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/capguard/capguard/internal/grpcguard"
+)
+
+// spans are the two spans of a traced call: the guard as a server, and as a client of the back-end. Both are nil without tracing.
+type spans struct{ server, client trace.Span }
+
+// carrier lets trace contexts be read from and written to metadata.
+type carrier metadata.MD
+
+// Get returns the first value of key.
+func (c carrier) Get(key string) string {
+	if v := metadata.MD(c).Get(key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// Set replaces all values of key.
+func (c carrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
+
+// Keys returns all keys.
+func (c carrier) Keys() []string {
+	keys := make([]string, 0, len(c))
+	for k := range c {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// startServerSpan begins the span of the call at the guard, as a child of what md says. Without tracing it does nothing, and md passes to
+// the back-end as it came.
+func (c *passage) startServerSpan(md metadata.MD) {
+	tracer := c.p.telemetry.Tracer
+	if tracer == nil {
+		return
+	}
+	c.ctx = propagation.TraceContext{}.Extract(c.ctx, carrier(md))
+	c.ctx, c.spans.server = tracer.Start(c.ctx, strings.TrimPrefix(c.method, "/"),
+		trace.WithTimestamp(c.began), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(c.identity()...))
+}
+
+// startClientSpan begins the span of the call at the back-end and writes its context into md, for the back-end to continue.
+func (c *passage) startClientSpan(md metadata.MD) {
+	if c.spans.server == nil {
+		return
+	}
+	ctx, span := c.p.telemetry.Tracer.Start(c.ctx, strings.TrimPrefix(c.method, "/"),
+		trace.WithTimestamp(c.sent), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(c.identity()...))
+	c.spans.client = span
+	propagation.TraceContext{}.Inject(ctx, carrier(md))
+}
+
+// endSpans tells the decision and the end of the call on its spans.
+func (c *passage) endSpans(decision, code string) {
+	if c.spans.server == nil {
+		return
+	}
+	if c.spans.server.IsRecording() {
+		c.traceDecision(decision)
+		c.linkCommand()
+	}
+	c.endSpan(c.spans.server, decision, code)
+	if c.spans.client != nil {
+		c.endSpan(c.spans.client, decision, code)
+	}
+}
+
+// endSpan ends one of the two spans. By the conventions of OpenTelemetry every code but OK is an error on the side of the client; on that
+// of the server only those that blame the server. A refusal is neither: it was done on purpose.
+func (c *passage) endSpan(s trace.Span, decision, code string) {
+	if s.IsRecording() {
+		s.SetAttributes(append(c.figures(), attribute.String("capguard.decision", decision),
+			attribute.String("rpc.response.status_code", code))...)
+		if st := c.status; st != nil && c.decision.Admitted && (blamesServer(st.Code()) || s == c.spans.client && st.Code() != codes.OK) {
+			s.SetStatus(otelcodes.Error, st.Message())
+			s.SetAttributes(attribute.String("error.type", code))
+		}
+	}
+	s.End()
+}
+
+func blamesServer(c codes.Code) bool {
+	switch c {
+	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
+		return true
+	}
+	return false
+}
+
+// identity returns what is known of a call before the decision.
+func (c *passage) identity() []attribute.KeyValue {
+	as := []attribute.KeyValue{
+		attribute.String("rpc.system.name", "grpc"),
+		attribute.String("rpc.method", strings.TrimPrefix(c.method, "/")),
+		attribute.String("capguard.backend", c.backend.name),
+		attribute.String("capguard.criticality", c.call.Criticality.String()),
+	}
+	if c.call.Feature != "" {
+		as = append(as, attribute.String("capguard.feature", c.call.Feature))
+	}
+	if c.call.Tenant != "" {
+		as = append(as, attribute.String("capguard.tenant", c.call.Tenant))
+	}
+	return as
+}
+
+// figures returns what the decision was made on.
+func (c *passage) figures() []attribute.KeyValue {
+	d := c.decision
+	as := []attribute.KeyValue{
+		attribute.Float64("capguard.wait_ms", milliseconds(d.Wait)),
+		attribute.Int("capguard.limit", d.Limit),
+		attribute.Int("capguard.inflight", d.InFlight),
+		attribute.String("capguard.breaker.state", d.Breaker.String()),
+	}
+	if d.Feature.Name != "" {
+		as = append(as, attribute.String("capguard.flag", d.Feature.Name), attribute.Int64("capguard.flag.revision", d.Feature.Revision))
+	}
+	if d.Admitted && d.Reason != 0 { // Mode observe.
+		as = append(as, attribute.String("capguard.would_shed", grpcguard.ReasonName(d.Reason)))
+	}
+	return as
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// traceDecision writes the order of things as events of the server span.
+func (c *passage) traceDecision(decision string) {
+	s, d := c.spans.server, c.decision
+	if d.Wait > 0 {
+		s.AddEvent("capguard.queued", trace.WithTimestamp(c.began))
+	}
+	decided := trace.WithTimestamp(c.began.Add(d.Wait))
+	if d.Admitted {
+		s.AddEvent("capguard.admitted", decided, trace.WithAttributes(attribute.String("wait", d.Wait.String())))
+		return
+	}
+	s.AddEvent("capguard.shed", decided, trace.WithAttributes(attribute.String("cause", decision),
+		attribute.String("retry_after", retryAfter(d.RetryAfter))))
+}
+
+func retryAfter(d time.Duration) string {
+	if d < 0 {
+		return "never"
+	}
+	return d.String()
+}
+
+// linkCommand leads from the first call that a switch refused to the operator's command. It is a link, not the parent: the call belongs
+// to its caller.
+func (c *passage) linkCommand() {
+	if !c.decision.First || c.decision.Admitted {
+		return
+	}
+	traceID, err1 := trace.TraceIDFromHex(c.decision.Feature.TraceID)
+	spanID, err2 := trace.SpanIDFromHex(c.decision.Feature.SpanID)
+	if err1 != nil || err2 != nil {
+		return // The command was not traced.
+	}
+	command := trace.SpanContextConfig{TraceID: traceID, SpanID: spanID, TraceFlags: trace.FlagsSampled, Remote: true}
+	c.spans.server.AddLink(trace.Link{
+		SpanContext: trace.NewSpanContext(command),
+		Attributes:  []attribute.KeyValue{attribute.String("capguard.link", "command")},
+	})
+}
+
+// codeName returns the name of a status code as on the wire, as UNAVAILABLE.
+func codeName(c codes.Code) string { return code.Code(c).String() }
