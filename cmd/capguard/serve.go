@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -195,12 +196,9 @@ Try:
 }
 
 func targets(c *capguardv1.Config) string {
-	var out string
-	for i, b := range c.GetBackends() {
-		if i > 0 {
-			out += ", "
-		}
-		out += fmt.Sprintf("%s %v (mode %s)", b.GetName(), b.GetTargets(), b.GetMode())
+	var all []string
+	for _, b := range c.GetBackends() {
+		all = append(all, fmt.Sprintf("%s %v (mode %s)", b.GetName(), b.GetTargets(), b.GetMode()))
 	}
-	return out
+	return strings.Join(all, ", ")
 }

@@ -202,11 +202,6 @@ func (g guardProcess) flags(t *testing.T) capguardv1.FlagServiceClient {
 	return capguardv1.NewFlagServiceClient(dial(t, g.admin))
 }
 
-func (g guardProcess) guards(t *testing.T) capguardv1.GuardServiceClient {
-	t.Helper()
-	return capguardv1.NewGuardServiceClient(dial(t, g.admin))
-}
-
 // freePort returns an address that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()

@@ -181,8 +181,26 @@ func (es *endpoints) watch(ctx context.Context, e *endpoint) {
 		if !e.conn.WaitForStateChange(ctx, state) {
 			return
 		}
-		es.log.InfoContext(ctx, "endpoint changed", "target", e.target, "from", state.String(), "to", e.conn.GetState().String())
+		es.tell(ctx, e, state)
 	}
+}
+
+// tell logs a change of state.
+func (es *endpoints) tell(ctx context.Context, e *endpoint, from connectivity.State) {
+	to := e.conn.GetState()
+	if to == connectivity.TransientFailure {
+		es.log.WarnContext(ctx, "endpoint unreachable", "target", e.target, "from", from.String(), "error", e.why(ctx))
+		return
+	}
+	es.log.InfoContext(ctx, "endpoint changed", "target", e.target, "from", from.String(), "to", to.String())
+}
+
+// why returns what the last attempt to connect failed with. gRPC tells it only to those who try to make a call.
+func (e *endpoint) why(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	_, err := e.conn.NewStream(ctx, &anyStream, "/grpc.health.v1.Health/Check")
+	return err
 }
 
 func (es *endpoints) close() {

@@ -1,8 +1,11 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +19,7 @@ import (
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
 	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/server/proxy"
 )
 
 // replicas is the plan of a back-end with these at its addresses, and the number of calls that each gets.
@@ -185,6 +189,23 @@ func TestABackendThatComesLateIsFound(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		if _, err := w.call(t.Context(), "x"); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestTheLogTellsWhyAnEndpointIsUnreachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		b, err := proxy.NewBackend(only(upper).cfg, guard.Default(), proxy.BackendOptions{
+			Dialer: refuse, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		b.Close()
+		if s := log.String(); !strings.Contains(s, "endpoint unreachable") || !strings.Contains(s, "dial 10.0.0.1:80: refused") {
+			t.Errorf("the log says %s", s)
 		}
 	})
 }

@@ -104,6 +104,7 @@ func (c *passage) notSent(in grpc.ServerStream, err error) (*status.Status, bool
 	if st := statusOf(err); st.Code() != codes.Unavailable || c.ctx.Err() != nil {
 		return st, true
 	}
+	c.backend.log.DebugContext(c.ctx, "call not sent", "target", c.endpoint.target, "error", err)
 	st, trailer := c.unreachable()
 	in.SetTrailer(trailer)
 	return st, c.byCaller

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/capguard/capguard/internal/grpcguard"
+	"github.com/capguard/capguard/internal/guard"
 )
 
 // spans are the two spans of a traced call: the guard as a server, and as a client of the back-end. Both are nil without tracing.
@@ -80,12 +81,13 @@ func (c *passage) endSpans(decision, code string) {
 }
 
 // endSpan ends one of the two spans. By the conventions of OpenTelemetry every code but OK is an error on the side of the client; on that
-// of the server only those that blame the server. A refusal is neither: it was done on purpose.
+// of the server only those that blame the server. What was refused on purpose is no error on either; that nobody was there is.
 func (c *passage) endSpan(s trace.Span, decision, code string) {
 	if s.IsRecording() {
 		s.SetAttributes(append(c.figures(), attribute.String("capguard.decision", decision),
 			attribute.String("rpc.response.status_code", code))...)
-		if st := c.status; st != nil && c.decision.Admitted && (blamesServer(st.Code()) || s == c.spans.client && st.Code() != codes.OK) {
+		onPurpose := !c.decision.Admitted && c.decision.Reason != guard.BackendUnreachable
+		if st := c.status; st != nil && !onPurpose && (blamesServer(st.Code()) || s == c.spans.client && st.Code() != codes.OK) {
 			s.SetStatus(otelcodes.Error, st.Message())
 			s.SetAttributes(attribute.String("error.type", code))
 		}
@@ -130,7 +132,7 @@ func (c *passage) figures() []attribute.KeyValue {
 	if d.Feature.Name != "" {
 		as = append(as, attribute.String("capguard.flag", d.Feature.Name), attribute.Int64("capguard.flag.revision", d.Feature.Revision))
 	}
-	if d.Admitted && d.Reason != 0 { // Mode observe.
+	if d.Admitted && d.Reason != guard.None { // Mode observe.
 		as = append(as, attribute.String("capguard.would_shed", grpcguard.ReasonName(d.Reason)))
 	}
 	return as

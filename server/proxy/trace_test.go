@@ -179,6 +179,23 @@ func TestSpansOfFailures(t *testing.T) {
 	}
 }
 
+// Nobody refused this call on purpose.
+func TestAnUnreachableBackendIsAnError(t *testing.T) {
+	spans := tracetest.NewSpanRecorder()
+	bubble(t, only(upper, traced(spans)), func(t *testing.T, w *world) {
+		w.net.kill("10.0.0.1:80")
+		time.Sleep(time.Second)
+		_, err := w.call(t.Context(), "x")
+		code(t, err, codes.Unavailable)
+		synctest.Wait()
+		if ended := spans.Ended(); len(ended) != 1 || ended[0].Status().Code != otelcodes.Error {
+			t.Errorf("spans %v, want one with an error", ended)
+		} else {
+			has(t, ended[0], map[string]string{"capguard.decision": "shed_unreachable"})
+		}
+	})
+}
+
 func TestTheWaitIsAnEvent(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	patient := func(p *plan) { p.settings.Queue.MaxWait = 10 * time.Second }
