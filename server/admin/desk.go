@@ -10,7 +10,6 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/server/telemetry"
 )
 
 // desk is where commands come in: it makes their spans and writes them to the log. Reads pass it unseen.
@@ -65,13 +65,13 @@ func (d *desk) intercept(ctx context.Context, req any, info *grpc.UnaryServerInf
 	ctx, span := d.start(ctx, name)
 	defer span.End()
 	resp, err = handle(ctx, req)
-	span.SetAttributes(attribute.String("rpc.response.status_code", codeName(err)))
+	span.SetAttributes(attribute.String("rpc.response.status_code", telemetry.CodeName(status.Code(err))))
 	if err != nil {
-		if isFault(status.Code(err)) {
+		if telemetry.BlamesServer(status.Code(err)) {
 			span.SetStatus(otelcodes.Error, status.Convert(err).Message())
 		}
 		d.log.InfoContext(ctx, "command refused", "verb", verb(name), "actor", actor(ctx),
-			"code", codeName(err), "error", status.Convert(err).Message())
+			"code", telemetry.CodeName(status.Code(err)), "error", status.Convert(err).Message())
 	}
 	return resp, err
 }
@@ -90,7 +90,7 @@ func (d *desk) start(ctx context.Context, name string) (context.Context, trace.S
 		return ctx, trace.SpanFromContext(ctx)
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	ctx = propagation.TraceContext{}.Extract(ctx, carrier(md))
+	ctx = propagation.TraceContext{}.Extract(ctx, telemetry.Carrier(md))
 	return d.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 		attribute.String("rpc.system.name", "grpc"),
 		attribute.String("rpc.method", name),
@@ -162,35 +162,3 @@ func (d deed) attributes() []attribute.KeyValue {
 
 // verb returns the last part of a method's name.
 func verb(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
-
-// codeName returns the code of err as the protocol spells it, e.g. NOT_FOUND.
-func codeName(err error) string { return code.Code(status.Code(err)).String() }
-
-// isFault tells whether a server's span of that code is an error by OpenTelemetry's conventions: the server failed, not the request.
-func isFault(c codes.Code) bool {
-	switch c {
-	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
-		return true
-	}
-	return false
-}
-
-// carrier reads a trace context from metadata.
-type carrier metadata.MD
-
-func (c carrier) Get(key string) string {
-	if vs := metadata.MD(c).Get(key); len(vs) > 0 {
-		return vs[0]
-	}
-	return ""
-}
-
-func (c carrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
-
-func (c carrier) Keys() []string {
-	keys := make([]string, 0, len(c))
-	for k := range c {
-		keys = append(keys, k)
-	}
-	return keys
-}

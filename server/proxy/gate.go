@@ -136,9 +136,9 @@ func (c *passage) outcome(streaming bool) guard.Outcome {
 
 // record hands the call to telemetry.
 func (c *passage) record(now time.Time) {
-	code, decision := codeName(codes.Unknown), telemetry.Decision(guard.None)
+	code, decision := codes.Unknown, telemetry.Decision(guard.None)
 	if c.status != nil {
-		code = codeName(c.status.Code())
+		code = c.status.Code()
 	}
 	if !c.decision.Admitted {
 		decision = telemetry.Decision(c.decision.Reason)
@@ -148,5 +148,5 @@ func (c *passage) record(now time.Time) {
 		upstream = now.Sub(c.sent)
 	}
 	c.p.telemetry.Call(c.ctx, c.backend.name, c.method, decision, code, now.Sub(c.began), upstream, c.decision.Wait)
-	c.endSpans(decision, code)
+	c.endSpans(decision, telemetry.CodeName(code))
 }

@@ -8,39 +8,16 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/server/telemetry"
 )
 
 // spans are the two spans of a traced call: the guard as a server, and as a client of the back-end. Both are nil without tracing.
 type spans struct{ server, client trace.Span }
-
-// carrier lets trace contexts be read from and written to metadata.
-type carrier metadata.MD
-
-// Get returns the first value of key.
-func (c carrier) Get(key string) string {
-	if v := metadata.MD(c).Get(key); len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
-// Set replaces all values of key.
-func (c carrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
-
-// Keys returns all keys.
-func (c carrier) Keys() []string {
-	keys := make([]string, 0, len(c))
-	for k := range c {
-		keys = append(keys, k)
-	}
-	return keys
-}
 
 // startServerSpan begins the span of the call at the guard, as a child of what md says. Without tracing it does nothing, and md passes to
 // the back-end as it came.
@@ -49,7 +26,7 @@ func (c *passage) startServerSpan(md metadata.MD) {
 	if tracer == nil {
 		return
 	}
-	c.ctx = propagation.TraceContext{}.Extract(c.ctx, carrier(md))
+	c.ctx = propagation.TraceContext{}.Extract(c.ctx, telemetry.Carrier(md))
 	c.ctx, c.spans.server = tracer.Start(c.ctx, strings.TrimPrefix(c.method, "/"),
 		trace.WithTimestamp(c.began), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(c.identity()...))
 }
@@ -62,7 +39,7 @@ func (c *passage) startClientSpan(md metadata.MD) {
 	ctx, span := c.p.telemetry.Tracer.Start(c.ctx, strings.TrimPrefix(c.method, "/"),
 		trace.WithTimestamp(c.sent), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(c.identity()...))
 	c.spans.client = span
-	propagation.TraceContext{}.Inject(ctx, carrier(md))
+	propagation.TraceContext{}.Inject(ctx, telemetry.Carrier(md))
 }
 
 // endSpans tells the decision and the end of the call on its spans.
@@ -87,20 +64,12 @@ func (c *passage) endSpan(s trace.Span, decision, code string) {
 		s.SetAttributes(append(c.figures(), attribute.String("capguard.decision", decision),
 			attribute.String("rpc.response.status_code", code))...)
 		onPurpose := !c.decision.Admitted && c.decision.Reason != guard.BackendUnreachable
-		if st := c.status; st != nil && !onPurpose && (blamesServer(st.Code()) || s == c.spans.client && st.Code() != codes.OK) {
+		if st := c.status; st != nil && !onPurpose && (telemetry.BlamesServer(st.Code()) || s == c.spans.client && st.Code() != codes.OK) {
 			s.SetStatus(otelcodes.Error, st.Message())
 			s.SetAttributes(attribute.String("error.type", code))
 		}
 	}
 	s.End()
-}
-
-func blamesServer(c codes.Code) bool {
-	switch c {
-	case codes.Unknown, codes.DeadlineExceeded, codes.Unimplemented, codes.Internal, codes.Unavailable, codes.DataLoss:
-		return true
-	}
-	return false
 }
 
 // identity returns what is known of a call before the decision.
@@ -179,6 +148,3 @@ func (c *passage) linkCommand() {
 		Attributes:  []attribute.KeyValue{attribute.String("capguard.link", "command")},
 	})
 }
-
-// codeName returns the name of a status code as on the wire, as UNAVAILABLE.
-func codeName(c codes.Code) string { return code.Code(c).String() }

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/grpc/codes"
 
 	"github.com/capguard/capguard/internal/guard"
 )
@@ -72,8 +73,8 @@ func newInstruments(m metric.Meter) (instruments, error) {
 }
 
 // Call records one call that the data path has finished: the whole time at the guard, and the time at the back-end (zero if refused).
-// wait is the time in the queue. code is the name of the status, as UNAVAILABLE.
-func (t *Telemetry) Call(ctx context.Context, backend, method, decision, code string, total, upstream, wait time.Duration) {
+// wait is the time in the queue.
+func (t *Telemetry) Call(ctx context.Context, backend, method, decision string, code codes.Code, total, upstream, wait time.Duration) {
 	i := &t.instruments
 	set := i.sets.of(callKey{backend, method, decision, code})
 	i.server.Record(ctx, total.Seconds(), set.call)
@@ -86,7 +87,10 @@ func (t *Telemetry) Call(ctx context.Context, backend, method, decision, code st
 }
 
 // callKey tells calls with different attributes apart.
-type callKey struct{ backend, method, decision, code string }
+type callKey struct {
+	backend, method, decision string
+	code                      codes.Code
+}
 
 // callSet is the attributes of such calls, made once.
 type callSet struct{ call, wait metric.MeasurementOption }
@@ -128,24 +132,15 @@ func newCallSet(k callKey) callSet {
 	call := []attribute.KeyValue{
 		attribute.String("rpc.system.name", "grpc"),
 		attribute.String("rpc.method", k.method),
-		attribute.String("rpc.response.status_code", k.code),
+		attribute.String("rpc.response.status_code", CodeName(k.code)),
 		attribute.String("capguard.backend", k.backend),
 	}
-	if serverError(k.code) {
-		call = append(call, attribute.String("error.type", k.code))
+	if BlamesServer(k.code) {
+		call = append(call, attribute.String("error.type", CodeName(k.code)))
 	}
 	return callSet{
 		call: metric.WithAttributeSet(attribute.NewSet(call...)),
 		wait: metric.WithAttributeSet(attribute.NewSet(
 			attribute.String("capguard.backend", k.backend), attribute.String("capguard.decision", k.decision))),
 	}
-}
-
-// serverError tells the codes that are the server's fault: those that make a server span an error, by the RPC conventions.
-func serverError(code string) bool {
-	switch code {
-	case "UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS":
-		return true
-	}
-	return false
 }

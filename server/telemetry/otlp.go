@@ -38,7 +38,10 @@ func find(signal, flag string) (destination, error) {
 	fromEnv := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"))
 	if flag == "" {
-		d := destination{wanted: fromEnv != "" || exporter == "otlp"}
+		if fromEnv == "" && exporter == "" {
+			return destination{}, nil
+		}
+		d := destination{wanted: true}
 		var err error
 		d.grpc, err = isGRPC(protocol, fromEnv)
 		return d, err
