@@ -41,8 +41,9 @@ func (b *Backend) Received(method string) uint64 {
 	return b.received[method]
 }
 
-// Serve serves until ctx ends, and then returns nil. It asks listen for a listener at once and after every crash; while the process is
-// dead nobody listens. It returns the error of listen or of the listener.
+// Serve serves until ctx ends, and then returns nil. It asks listen for a listener at once, even if ctx has ended, so that one which was
+// opened beforehand gets closed, and after every crash; while the process is dead nobody listens. It returns the error of listen or of the
+// listener.
 func (b *Backend) Serve(ctx context.Context, listen func() (net.Listener, error)) error {
 	for {
 		if err := b.revive(ctx); err != nil {
@@ -55,15 +56,18 @@ func (b *Backend) Serve(ctx context.Context, listen func() (net.Listener, error)
 		if err := b.serveLife(ctx, lis); err != nil {
 			return fmt.Errorf("serve the fragile back-end: %w", err)
 		}
+		if ctx.Err() != nil {
+			return nil
+		}
 	}
 }
 
-// revive waits until the process is alive, or returns the error of ctx.
+// revive waits until the process is alive; if ctx ends before that it returns its error.
 func (b *Backend) revive(ctx context.Context) error {
 	for {
 		down, changed := b.life()
 		if !down {
-			return ctx.Err()
+			return nil
 		}
 		select {
 		case <-changed:

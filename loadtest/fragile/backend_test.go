@@ -205,6 +205,23 @@ func TestServeTellsWhyItCannotListen(t *testing.T) {
 	}
 }
 
+// TestStoppedBeforeItBegan: a listener that was opened beforehand is closed all the same.
+func TestStoppedBeforeItBegan(t *testing.T) {
+	b, err := fragile.NewBackend(fragile.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis := bufconn.Listen(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Serve(ctx, func() (net.Listener, error) { return lis, nil }); err != nil {
+		t.Errorf("Serve returned %v", err)
+	}
+	if _, err := lis.DialContext(t.Context()); err == nil {
+		t.Error("the listener is still open")
+	}
+}
+
 // TestRealPortIsTakenAgain is the one test with a real socket: after a crash the same port is listened on again.
 func TestRealPortIsTakenAgain(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
