@@ -78,6 +78,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 # What the checks need. Go tools come through the module proxy, pinned in tools/go.mod; the rest is Debian's.
 
+.PHONY: grpcurl
+grpcurl: $(BIN)/grpcurl ## build bin/grpcurl
+
 .PHONY: tools
 tools: $(BIN)/buf $(BIN)/staticcheck $(BIN)/grpcurl $(BIN)/interop_client $(BIN)/interop_server $(BIN)/jaeger
 

@@ -24,14 +24,14 @@ func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
 func runFragile(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o := fragile.Options{Settings: fragile.Default(), Out: stdout}
+	o := fragile.Options{Settings: fragile.Brittle(), Out: stdout}
 	fs := flag.NewFlagSet("capguard fragile", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.Listen, "listen", "127.0.0.1:9000", "where it listens, host:port")
 	fs.IntVar(&o.Settings.Workers, "workers", o.Settings.Workers, "how many jobs run at once")
 	fs.DurationVar(&o.Settings.ServiceTime, "service-time", o.Settings.ServiceTime, "mean time of one job")
 	fs.Float64Var(&o.Settings.CV, "cv", o.Settings.CV, "coefficient of variation of that time")
-	fs.IntVar(&o.Settings.Crash.Above, "crash-above", 0, "crash when more calls than this are there for a second; 0 is never")
+	fs.IntVar(&o.Settings.Crash.Above, "crash-above", o.Settings.Crash.Above, "crash when more calls than this are there for a second; 0 is never")
 	fs.Uint64Var(&o.Settings.Seed, "seed", o.Settings.Seed, "seed of the service times")
 	if err := parse(fs, args); err != nil {
 		return err

@@ -119,6 +119,32 @@ func said(t *testing.T, commands, outputs []string) {
 	}
 }
 
+// TestREADME types every grpcurl command of the README. The one that calls the feature which was switched off before it is refused.
+func TestREADME(t *testing.T) {
+	g := serve(t, nil, fragileBackend(t))
+	seenRecs(t, g)
+	var commands []string
+	for _, c := range shellBlocks(t, "../../README.md") {
+		if c, ours := strings.CutPrefix(c, "bin/grpcurl"); ours || strings.HasPrefix(c, "grpcurl") {
+			commands = append(commands, "grpcurl"+strings.TrimPrefix(c, "grpcurl"))
+		}
+	}
+	outputs, exits := shell(t, g, commands)
+	refused := 0
+	for i, c := range commands {
+		want := "0"
+		if strings.Contains(c, "StockService/Recommend") {
+			want, refused = "73", refused+1 // FAILED_PRECONDITION
+		}
+		if exits[i] != want {
+			t.Errorf("exit code %s, want %s: %s\n%s", exits[i], want, c, outputs[i])
+		}
+	}
+	if refused != 1 || len(commands) < 6 {
+		t.Errorf("the README has %d commands and %d refused calls", len(commands), refused)
+	}
+}
+
 // Typos and second thoughts, as they happen at half past one at night.
 func TestTypos(t *testing.T) {
 	g := serve(t, nil, fragileBackend(t))
