@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,7 +66,7 @@ func New(ctx context.Context, s Settings) (*Telemetry, error) {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
 	// The SDK reports a collector that is gone to one handler for the whole process; its default writes to standard error.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { s.Log.Warn("telemetry was not sent", "error", err) }))
+	otel.SetErrorHandler(&complaints{log: s.Log})
 	res, err := describe(ctx, s.Version)
 	if err != nil {
 		return nil, err
@@ -102,6 +103,26 @@ func (t *Telemetry) Stop(grace time.Duration) {
 	defer cancel()
 	if err := errors.Join(stop(ctx, t.spans), t.meter.Shutdown(ctx)); err != nil {
 		t.Log.Warn("last telemetry was not sent", "error", err)
+	}
+}
+
+// complaints logs what the SDK complains of, each complaint once until another one comes: a Jaeger that takes traces but no metrics is
+// worth a line, not one a minute.
+type complaints struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	last string
+}
+
+// Handle is called by the SDK.
+func (c *complaints) Handle(err error) {
+	c.mu.Lock()
+	known := err.Error() == c.last
+	c.last = err.Error()
+	c.mu.Unlock()
+	if !known {
+		c.log.Warn("telemetry was not sent", "error", err)
 	}
 }
 
