@@ -365,3 +365,40 @@ func TestNoCgo(t *testing.T) {
 		}
 	}
 }
+
+// TestLessonsNameTheirTests keeps docs/lessons.md from rotting: each of its lines names the tests that show it, and each of them exists.
+func TestLessonsNameTheirTests(t *testing.T) {
+	all, _ := sources(t)
+	exists := make(map[string]bool)
+	for _, s := range all {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && s.test() && f.Recv == nil {
+				exists[s.pkg+"."+f.Name.Name] = true
+			}
+		}
+	}
+	text, err := os.ReadFile("docs/lessons.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z0-9/]+\\.Test\\w+)`")
+	lessons := 0
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| What must hold") || strings.HasPrefix(line, "| ---") {
+			continue
+		}
+		lessons++
+		tests := named.FindAllStringSubmatch(line, -1)
+		if len(tests) == 0 {
+			t.Errorf("docs/lessons.md has a line without a test: %s", line)
+		}
+		for _, test := range tests {
+			if !exists[test[1]] {
+				t.Errorf("docs/lessons.md names %s, which does not exist", test[1])
+			}
+		}
+	}
+	if lessons < 35 {
+		t.Errorf("docs/lessons.md has only %d lines: they are not being read", lessons)
+	}
+}

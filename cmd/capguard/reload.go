@@ -21,6 +21,7 @@ func follow(ctx context.Context, f *serveFlags, s *server.Server, log *slog.Logg
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	last, _ := os.ReadFile(f.config)
+	since := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,18 +35,20 @@ func follow(ctx context.Context, f *serveFlags, s *server.Server, log *slog.Logg
 			}
 			last = now
 		}
-		reload(f, s, log)
+		since = reload(f, s, log, since)
 	}
 }
 
-func reload(f *serveFlags, s *server.Server, log *slog.Logger) {
+// reload returns since when the configuration is in force that is: since, if the file is bad.
+func reload(f *serveFlags, s *server.Server, log *slog.Logger, since time.Time) time.Time {
 	c, err := f.load()
 	if err == nil {
 		err = s.Reload(c)
 	}
 	if err != nil {
-		log.Error("configuration not reloaded, the old one stays in force", "file", f.config, "error", err)
-		return
+		log.Error("configuration not reloaded, the old one stays in force", "file", f.config, "since", since, "error", err)
+		return since
 	}
 	log.Info("configuration reloaded", "file", f.config)
+	return time.Now()
 }

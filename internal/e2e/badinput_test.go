@@ -188,7 +188,7 @@ func TestSignals(t *testing.T) {
 	put("observe")
 	p.await(t, "configuration reloaded")
 	put("nonsense")
-	p.await(t, `the old one stays in force.*is no mode`)
+	p.await(t, `the old one stays in force.*since=20.*is no mode`) // and says how old it is
 	put("off")
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -63,37 +64,50 @@ func TestThirtyMinutesOfOverload(t *testing.T) {
 	})
 }
 
+// limitsUnder returns the limit before and after a hundred callers, more than it lets pass at once, made calls for a while that all end
+// alike; then is called before the bubble ends.
+func limitsUnder(t *testing.T, outcome guard.Outcome, took time.Duration, then func(r rig)) (before, after int) {
+	t.Helper()
+	s := guard.Default()
+	s.Limit.Initial, s.Queue.MaxWait = 48, 0
+	s.Breaker.FailureRatio, s.Breaker.MinCalls = 1, 1_000_000 // only the limit is to act
+	inBubble(t, s, func(r rig) {
+		before = r.Status().Limit.Limit
+		var callers sync.WaitGroup
+		for range 100 {
+			callers.Go(func() {
+				for range 200 {
+					p, d := r.Admit(r.Context(), call)
+					if !d.Admitted {
+						sleep(took / 4)
+						continue
+					}
+					sleep(took)
+					p.Done(outcome)
+				}
+			})
+		}
+		callers.Wait()
+		after = r.Status().Limit.Limit
+		then(r)
+	})
+	return before, after
+}
+
 // Lesson: every call hits its deadline: the limit must fall (failsafe-go 48 -> 49, go-concurrency-limits 50 -> 50).
 func TestEveryCallHitsItsDeadline(t *testing.T) {
-	limits := func(outcome guard.Outcome, took time.Duration) (before, after int) {
-		s := guard.Default()
-		s.Limit.Initial, s.Queue.MaxWait = 48, 0
-		s.Breaker.FailureRatio, s.Breaker.MinCalls = 1, 1_000_000 // only the limit is to act
-		inBubble(t, s, func(r rig) {
-			before = r.Status().Limit.Limit
-			c := newCrowd(r, nil)
-			for range 200 {
-				for range 20 {
-					c.clients.Go(func() {
-						if p, d := r.Admit(r.Context(), call); d.Admitted {
-							sleep(took)
-							p.Done(outcome)
-						}
-					})
-				}
-				sleep(50 * time.Millisecond)
-			}
-			c.clients.Wait()
-			after = r.Status().Limit.Limit
-		})
-		return before, after
+	if before, after := limitsUnder(t, guard.Overload, time.Second, func(rig) {}); after >= before/2 {
+		t.Errorf("limit %d -> %d", before, after)
 	}
-	if before, after := limits(guard.Overload, time.Second); after >= before/2 {
-		t.Errorf("every call hits its deadline: limit %d -> %d", before, after)
+}
+
+// Lesson: every call fails within 1 ms: the limit must not rise (failsafe-go 49 -> 200). Successes of that kind do raise it.
+func TestEveryCallFailsAtOnce(t *testing.T) {
+	if before, after := limitsUnder(t, guard.Failure, time.Millisecond, func(rig) {}); after > before {
+		t.Errorf("limit %d -> %d", before, after)
 	}
-	// Lesson: every call fails within 1 ms: the limit must not rise (failsafe-go 49 -> 200).
-	if before, after := limits(guard.Failure, time.Millisecond); after > before {
-		t.Errorf("every call fails at once: limit %d -> %d", before, after)
+	if before, after := limitsUnder(t, guard.Success, time.Millisecond, func(rig) {}); after <= before {
+		t.Errorf("limit %d -> %d for calls that succeed: the demand does not bind, and nothing was tested", before, after)
 	}
 }
 
