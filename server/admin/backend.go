@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"github.com/capguard/capguard/featureflags"
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
 	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
@@ -150,8 +151,11 @@ func renderRates(t guard.Totals, span time.Duration) *capguardv1.Rates {
 
 // checkReason bounds what an operator writes about a back-end, as the registry does for flags.
 func checkReason(reason string) error {
-	if len(reason) > maxReason {
+	switch {
+	case len(reason) > maxReason:
 		return invalid("reason", "has %d bytes, at most %d are kept; shorten it", len(reason), maxReason)
+	case !featureflags.OneLine(reason):
+		return invalid("reason", "contains control characters; write it in one line")
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/capguard/capguard/featureflags"
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
@@ -40,7 +41,7 @@ func (s *flagService) ListFlags(_ context.Context, req *capguardv1.ListFlagsRequ
 		return nil, err
 	}
 	flags, next := cut(p, s.matching(conditions), (*capguardv1.Flag).GetName)
-	return &capguardv1.ListFlagsResponse{Flags: flags, NextPageToken: next}, nil
+	return &capguardv1.ListFlagsResponse{Flags: flags, NextPageToken: next, StoreDownSince: s.storeDownSince()}, nil
 }
 
 // matching returns the flags and features that meet all conditions, by name.
@@ -68,7 +69,16 @@ func (s *flagService) GetFlag(_ context.Context, req *capguardv1.GetFlagRequest)
 	}
 	f := renderNamed(snapshot, name, time.Now())
 	f.Cost = seen.of(name)
-	return &capguardv1.GetFlagResponse{Flag: f}, nil
+	return &capguardv1.GetFlagResponse{Flag: f, StoreDownSince: s.storeDownSince()}, nil
+}
+
+// storeDownSince tells an operator how old what is shown may be; nil while the store works.
+func (s *flagService) storeDownSince() *timestamppb.Timestamp {
+	since, err := s.registry.StoreError()
+	if err == nil {
+		return nil
+	}
+	return timestamppb.New(since)
 }
 
 func (s *flagService) CreateFlag(ctx context.Context, req *capguardv1.CreateFlagRequest) (*capguardv1.CreateFlagResponse, error) {

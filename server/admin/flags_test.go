@@ -423,7 +423,22 @@ func TestStoreDown(t *testing.T) {
 		if r.log.line("command refused", "actor=anna", "UNAVAILABLE") == "" {
 			r.Error("nothing in the log about the refused command")
 		}
+		want(r, "store is down", r.storeIsDown(), true)
+		store.full.Store(false)
+		r.disable("recs", time.Minute)
+		want(r, "store is down", r.storeIsDown(), false)
 	})
+}
+
+// storeIsDown is what the reads tell, which must agree.
+func (r *rig) storeIsDown() bool {
+	r.Helper()
+	all, err := r.flags.ListFlags(r.Context(), &capguardv1.ListFlagsRequest{})
+	one, err2 := r.flags.GetFlag(r.Context(), &capguardv1.GetFlagRequest{Name: "recs"})
+	if err != nil || err2 != nil || (all.GetStoreDownSince() == nil) != (one.GetStoreDownSince() == nil) {
+		r.Fatal(all, err, one, err2)
+	}
+	return all.GetStoreDownSince() != nil
 }
 
 func TestHistoryAndRollback(t *testing.T) {

@@ -209,6 +209,8 @@ func TestBadInputOfGuards(t *testing.T) {
 		"auto for a time":   {force(&capguardv1.ForceBreakerRequest{State: "auto", Ttl: durationpb.New(time.Hour)}), "ttl"},
 		"open for nothing":  {force(&capguardv1.ForceBreakerRequest{State: "open", Ttl: durationpb.New(0)}), "ttl"},
 		"open, long reason": {force(&capguardv1.ForceBreakerRequest{State: "open", Reason: long}), "reason"},
+		"open, two lines":   {force(&capguardv1.ForceBreakerRequest{State: "open", Reason: "a\nb"}), "reason"},
+		"an escape":         {mode(&capguardv1.SetModeRequest{Mode: "off", Reason: "\x1b[31mred"}), "reason"},
 		"no limit":          {limit(&capguardv1.SetLimitRequest{}), "max"},
 		"max below 0":       {limit(&capguardv1.SetLimitRequest{Max: new(int32(-1))}), "max"},
 		"max beyond":        {limit(&capguardv1.SetLimitRequest{Max: new(int32(100_001))}), "max"},

@@ -11,6 +11,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -151,8 +152,11 @@ type ListFlagsResponse struct {
 	Flags []*Flag `protobuf:"bytes,1,rep,name=flags,proto3" json:"flags,omitempty"`
 	// Where the next page begins; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Since when the store takes no changes; absent while it works. The flags are then the last good ones, and commands are answered with
+	// UNAVAILABLE.
+	StoreDownSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=store_down_since,json=storeDownSince,proto3" json:"store_down_since,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListFlagsResponse) Reset() {
@@ -197,6 +201,13 @@ func (x *ListFlagsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListFlagsResponse) GetStoreDownSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StoreDownSince
+	}
+	return nil
 }
 
 // GetFlagRequest names one flag.
@@ -249,9 +260,11 @@ func (x *GetFlagRequest) GetName() string {
 type GetFlagResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The flag.
-	Flag          *Flag `protobuf:"bytes,1,opt,name=flag,proto3" json:"flag,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Flag *Flag `protobuf:"bytes,1,opt,name=flag,proto3" json:"flag,omitempty"`
+	// Since when the store takes no changes; absent while it works.
+	StoreDownSince *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=store_down_since,json=storeDownSince,proto3" json:"store_down_since,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *GetFlagResponse) Reset() {
@@ -287,6 +300,13 @@ func (*GetFlagResponse) Descriptor() ([]byte, []int) {
 func (x *GetFlagResponse) GetFlag() *Flag {
 	if x != nil {
 		return x.Flag
+	}
+	return nil
+}
+
+func (x *GetFlagResponse) GetStoreDownSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StoreDownSince
 	}
 	return nil
 }
@@ -1538,19 +1558,21 @@ var File_capguard_v1_flag_service_proto protoreflect.FileDescriptor
 
 const file_capguard_v1_flag_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecapguard/v1/flag_service.proto\x12\vcapguard.v1\x1a\x16capguard/v1/flag.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"f\n" +
+	"\x1ecapguard/v1/flag_service.proto\x12\vcapguard.v1\x1a\x16capguard/v1/flag.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"f\n" +
 	"\x10ListFlagsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
-	"\x06filter\x18\x03 \x01(\tR\x06filter\"d\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\"\xaa\x01\n" +
 	"\x11ListFlagsResponse\x12'\n" +
 	"\x05flags\x18\x01 \x03(\v2\x11.capguard.v1.FlagR\x05flags\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"$\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12D\n" +
+	"\x10store_down_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0estoreDownSince\"$\n" +
 	"\x0eGetFlagRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"8\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"~\n" +
 	"\x0fGetFlagResponse\x12%\n" +
-	"\x04flag\x18\x01 \x01(\v2\x11.capguard.v1.FlagR\x04flag\"\x97\x01\n" +
+	"\x04flag\x18\x01 \x01(\v2\x11.capguard.v1.FlagR\x04flag\x12D\n" +
+	"\x10store_down_since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0estoreDownSince\"\x97\x01\n" +
 	"\x11CreateFlagRequest\x12\x17\n" +
 	"\aflag_id\x18\x01 \x01(\tR\x06flagId\x12%\n" +
 	"\x04flag\x18\x02 \x01(\v2\x11.capguard.v1.FlagR\x04flag\x12#\n" +
@@ -1707,62 +1729,65 @@ var file_capguard_v1_flag_service_proto_goTypes = []any{
 	(*WatchFlagsRequest)(nil),         // 21: capguard.v1.WatchFlagsRequest
 	(*WatchFlagsResponse)(nil),        // 22: capguard.v1.WatchFlagsResponse
 	(*Flag)(nil),                      // 23: capguard.v1.Flag
-	(*fieldmaskpb.FieldMask)(nil),     // 24: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),       // 25: google.protobuf.Duration
-	(*FlagRevision)(nil),              // 26: capguard.v1.FlagRevision
+	(*timestamppb.Timestamp)(nil),     // 24: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),     // 25: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),       // 26: google.protobuf.Duration
+	(*FlagRevision)(nil),              // 27: capguard.v1.FlagRevision
 }
 var file_capguard_v1_flag_service_proto_depIdxs = []int32{
 	23, // 0: capguard.v1.ListFlagsResponse.flags:type_name -> capguard.v1.Flag
-	23, // 1: capguard.v1.GetFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 2: capguard.v1.CreateFlagRequest.flag:type_name -> capguard.v1.Flag
-	23, // 3: capguard.v1.CreateFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 4: capguard.v1.UpdateFlagRequest.flag:type_name -> capguard.v1.Flag
-	24, // 5: capguard.v1.UpdateFlagRequest.update_mask:type_name -> google.protobuf.FieldMask
-	23, // 6: capguard.v1.UpdateFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 7: capguard.v1.UpdateFlagResponse.previous:type_name -> capguard.v1.Flag
-	23, // 8: capguard.v1.DeleteFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 9: capguard.v1.DeleteFlagResponse.previous:type_name -> capguard.v1.Flag
-	25, // 10: capguard.v1.DisableFlagRequest.ttl:type_name -> google.protobuf.Duration
-	23, // 11: capguard.v1.DisableFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 12: capguard.v1.DisableFlagResponse.previous:type_name -> capguard.v1.Flag
-	25, // 13: capguard.v1.EnableFlagRequest.ttl:type_name -> google.protobuf.Duration
-	23, // 14: capguard.v1.EnableFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 15: capguard.v1.EnableFlagResponse.previous:type_name -> capguard.v1.Flag
-	25, // 16: capguard.v1.DimFlagRequest.ttl:type_name -> google.protobuf.Duration
-	23, // 17: capguard.v1.DimFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 18: capguard.v1.DimFlagResponse.previous:type_name -> capguard.v1.Flag
-	26, // 19: capguard.v1.ListFlagRevisionsResponse.revisions:type_name -> capguard.v1.FlagRevision
-	23, // 20: capguard.v1.RollbackFlagResponse.flag:type_name -> capguard.v1.Flag
-	23, // 21: capguard.v1.RollbackFlagResponse.previous:type_name -> capguard.v1.Flag
-	0,  // 22: capguard.v1.WatchFlagsResponse.kind:type_name -> capguard.v1.WatchFlagsResponse.Kind
-	23, // 23: capguard.v1.WatchFlagsResponse.flags:type_name -> capguard.v1.Flag
-	1,  // 24: capguard.v1.FlagService.ListFlags:input_type -> capguard.v1.ListFlagsRequest
-	3,  // 25: capguard.v1.FlagService.GetFlag:input_type -> capguard.v1.GetFlagRequest
-	5,  // 26: capguard.v1.FlagService.CreateFlag:input_type -> capguard.v1.CreateFlagRequest
-	7,  // 27: capguard.v1.FlagService.UpdateFlag:input_type -> capguard.v1.UpdateFlagRequest
-	9,  // 28: capguard.v1.FlagService.DeleteFlag:input_type -> capguard.v1.DeleteFlagRequest
-	11, // 29: capguard.v1.FlagService.DisableFlag:input_type -> capguard.v1.DisableFlagRequest
-	13, // 30: capguard.v1.FlagService.EnableFlag:input_type -> capguard.v1.EnableFlagRequest
-	15, // 31: capguard.v1.FlagService.DimFlag:input_type -> capguard.v1.DimFlagRequest
-	17, // 32: capguard.v1.FlagService.ListFlagRevisions:input_type -> capguard.v1.ListFlagRevisionsRequest
-	19, // 33: capguard.v1.FlagService.RollbackFlag:input_type -> capguard.v1.RollbackFlagRequest
-	21, // 34: capguard.v1.FlagService.WatchFlags:input_type -> capguard.v1.WatchFlagsRequest
-	2,  // 35: capguard.v1.FlagService.ListFlags:output_type -> capguard.v1.ListFlagsResponse
-	4,  // 36: capguard.v1.FlagService.GetFlag:output_type -> capguard.v1.GetFlagResponse
-	6,  // 37: capguard.v1.FlagService.CreateFlag:output_type -> capguard.v1.CreateFlagResponse
-	8,  // 38: capguard.v1.FlagService.UpdateFlag:output_type -> capguard.v1.UpdateFlagResponse
-	10, // 39: capguard.v1.FlagService.DeleteFlag:output_type -> capguard.v1.DeleteFlagResponse
-	12, // 40: capguard.v1.FlagService.DisableFlag:output_type -> capguard.v1.DisableFlagResponse
-	14, // 41: capguard.v1.FlagService.EnableFlag:output_type -> capguard.v1.EnableFlagResponse
-	16, // 42: capguard.v1.FlagService.DimFlag:output_type -> capguard.v1.DimFlagResponse
-	18, // 43: capguard.v1.FlagService.ListFlagRevisions:output_type -> capguard.v1.ListFlagRevisionsResponse
-	20, // 44: capguard.v1.FlagService.RollbackFlag:output_type -> capguard.v1.RollbackFlagResponse
-	22, // 45: capguard.v1.FlagService.WatchFlags:output_type -> capguard.v1.WatchFlagsResponse
-	35, // [35:46] is the sub-list for method output_type
-	24, // [24:35] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	24, // 1: capguard.v1.ListFlagsResponse.store_down_since:type_name -> google.protobuf.Timestamp
+	23, // 2: capguard.v1.GetFlagResponse.flag:type_name -> capguard.v1.Flag
+	24, // 3: capguard.v1.GetFlagResponse.store_down_since:type_name -> google.protobuf.Timestamp
+	23, // 4: capguard.v1.CreateFlagRequest.flag:type_name -> capguard.v1.Flag
+	23, // 5: capguard.v1.CreateFlagResponse.flag:type_name -> capguard.v1.Flag
+	23, // 6: capguard.v1.UpdateFlagRequest.flag:type_name -> capguard.v1.Flag
+	25, // 7: capguard.v1.UpdateFlagRequest.update_mask:type_name -> google.protobuf.FieldMask
+	23, // 8: capguard.v1.UpdateFlagResponse.flag:type_name -> capguard.v1.Flag
+	23, // 9: capguard.v1.UpdateFlagResponse.previous:type_name -> capguard.v1.Flag
+	23, // 10: capguard.v1.DeleteFlagResponse.flag:type_name -> capguard.v1.Flag
+	23, // 11: capguard.v1.DeleteFlagResponse.previous:type_name -> capguard.v1.Flag
+	26, // 12: capguard.v1.DisableFlagRequest.ttl:type_name -> google.protobuf.Duration
+	23, // 13: capguard.v1.DisableFlagResponse.flag:type_name -> capguard.v1.Flag
+	23, // 14: capguard.v1.DisableFlagResponse.previous:type_name -> capguard.v1.Flag
+	26, // 15: capguard.v1.EnableFlagRequest.ttl:type_name -> google.protobuf.Duration
+	23, // 16: capguard.v1.EnableFlagResponse.flag:type_name -> capguard.v1.Flag
+	23, // 17: capguard.v1.EnableFlagResponse.previous:type_name -> capguard.v1.Flag
+	26, // 18: capguard.v1.DimFlagRequest.ttl:type_name -> google.protobuf.Duration
+	23, // 19: capguard.v1.DimFlagResponse.flag:type_name -> capguard.v1.Flag
+	23, // 20: capguard.v1.DimFlagResponse.previous:type_name -> capguard.v1.Flag
+	27, // 21: capguard.v1.ListFlagRevisionsResponse.revisions:type_name -> capguard.v1.FlagRevision
+	23, // 22: capguard.v1.RollbackFlagResponse.flag:type_name -> capguard.v1.Flag
+	23, // 23: capguard.v1.RollbackFlagResponse.previous:type_name -> capguard.v1.Flag
+	0,  // 24: capguard.v1.WatchFlagsResponse.kind:type_name -> capguard.v1.WatchFlagsResponse.Kind
+	23, // 25: capguard.v1.WatchFlagsResponse.flags:type_name -> capguard.v1.Flag
+	1,  // 26: capguard.v1.FlagService.ListFlags:input_type -> capguard.v1.ListFlagsRequest
+	3,  // 27: capguard.v1.FlagService.GetFlag:input_type -> capguard.v1.GetFlagRequest
+	5,  // 28: capguard.v1.FlagService.CreateFlag:input_type -> capguard.v1.CreateFlagRequest
+	7,  // 29: capguard.v1.FlagService.UpdateFlag:input_type -> capguard.v1.UpdateFlagRequest
+	9,  // 30: capguard.v1.FlagService.DeleteFlag:input_type -> capguard.v1.DeleteFlagRequest
+	11, // 31: capguard.v1.FlagService.DisableFlag:input_type -> capguard.v1.DisableFlagRequest
+	13, // 32: capguard.v1.FlagService.EnableFlag:input_type -> capguard.v1.EnableFlagRequest
+	15, // 33: capguard.v1.FlagService.DimFlag:input_type -> capguard.v1.DimFlagRequest
+	17, // 34: capguard.v1.FlagService.ListFlagRevisions:input_type -> capguard.v1.ListFlagRevisionsRequest
+	19, // 35: capguard.v1.FlagService.RollbackFlag:input_type -> capguard.v1.RollbackFlagRequest
+	21, // 36: capguard.v1.FlagService.WatchFlags:input_type -> capguard.v1.WatchFlagsRequest
+	2,  // 37: capguard.v1.FlagService.ListFlags:output_type -> capguard.v1.ListFlagsResponse
+	4,  // 38: capguard.v1.FlagService.GetFlag:output_type -> capguard.v1.GetFlagResponse
+	6,  // 39: capguard.v1.FlagService.CreateFlag:output_type -> capguard.v1.CreateFlagResponse
+	8,  // 40: capguard.v1.FlagService.UpdateFlag:output_type -> capguard.v1.UpdateFlagResponse
+	10, // 41: capguard.v1.FlagService.DeleteFlag:output_type -> capguard.v1.DeleteFlagResponse
+	12, // 42: capguard.v1.FlagService.DisableFlag:output_type -> capguard.v1.DisableFlagResponse
+	14, // 43: capguard.v1.FlagService.EnableFlag:output_type -> capguard.v1.EnableFlagResponse
+	16, // 44: capguard.v1.FlagService.DimFlag:output_type -> capguard.v1.DimFlagResponse
+	18, // 45: capguard.v1.FlagService.ListFlagRevisions:output_type -> capguard.v1.ListFlagRevisionsResponse
+	20, // 46: capguard.v1.FlagService.RollbackFlag:output_type -> capguard.v1.RollbackFlagResponse
+	22, // 47: capguard.v1.FlagService.WatchFlags:output_type -> capguard.v1.WatchFlagsResponse
+	37, // [37:48] is the sub-list for method output_type
+	26, // [26:37] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_capguard_v1_flag_service_proto_init() }
