@@ -31,7 +31,7 @@ test: prerequisites lint tools build ## all checks: lint, unit, property and end
 	go test -race -timeout 15m ./...
 	@$(MAKE) --no-print-directory off
 
-# With the race detector a tenth of the calls is sent; here it is the whole million.
+# With the race detector a twentieth of the calls is sent; here it is the whole million.
 .PHONY: off
 off: ## a million calls under 64 callers while the flag flips: off means off
 	go test -count=1 -run 'TestOffMeansOff' -v ./internal/e2e

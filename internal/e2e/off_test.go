@@ -31,11 +31,11 @@ func (b *watchedBackend) Recommend(context.Context, *fragilev1.RecommendRequest)
 }
 
 // TestOffMeansOff sends calls from 64 goroutines while the flag flips through the admin API. Not one call reaches the back-end between the
-// answer to DisableFlag and the next EnableFlag. With the race detector it sends a tenth.
+// answer to DisableFlag and the next EnableFlag. With the race detector it sends a twentieth.
 func TestOffMeansOff(t *testing.T) {
 	total := int64(1_000_000)
 	if raceEnabled {
-		total /= 10
+		total /= 20
 	}
 	backend := new(watchedBackend)
 	g := inProcess(t, serveStock(t, backend))
