@@ -122,10 +122,18 @@ func (c Command) checkText(field string, text *string) *Error {
 		return invalid(c.Name, field, "has %d bytes, at most 1,000 are kept; shorten it", len(*text))
 	case !utf8.ValidString(*text):
 		return invalid(c.Name, field, "is not valid UTF-8")
-	case strings.ContainsFunc(*text, unicode.IsControl):
+	case !OneLine(*text):
 		return invalid(c.Name, field, "contains control characters; write it in one line")
 	}
 	return nil
+}
+
+// OneLine tells whether text, where a log or a terminal shows it, stays in its line and reads in the order in which it is written: it has
+// no control characters, separators of lines or marks that turn the direction of writing.
+func OneLine(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+	})
 }
 
 func (c Command) checkRest() *Error {

@@ -203,6 +203,8 @@ func TestRefusedCommands(t *testing.T) {
 		{"a time for an update", lasting(update("recs"), time.Hour), featureflags.Invalid, "ttl", "update takes none"},
 		{"too long a reason", because(off("recs"), text(1002)), featureflags.Invalid, "reason", "1002 bytes"},
 		{"a reason that is not text", because(off("recs"), "a\xff"), featureflags.Invalid, "reason", "UTF-8"},
+		{"a reason that turns the direction", because(off("recs"), "no \u202eesaeler"), featureflags.Invalid, "reason", "control characters"},
+		{"a reason with a separator of lines", because(off("recs"), "a\u2028b"), featureflags.Invalid, "reason", "control characters"},
 		{"a reason of two lines", because(off("recs"), "a\nb"), featureflags.Invalid, "reason", "control characters"},
 		{"too long a description", with(update("recs"), func(c *command) { c.Description = new(text(1002)) }),
 			featureflags.Invalid, "description", "1002"},

@@ -3,8 +3,9 @@
 // # What it promises
 //
 // A Commit that returned nil is on the disk (one transaction, synced) and is there after a crash or a kill -9; one that returned an error
-// left nothing behind. One exception is outside of anybody's power: if the disk fails in the very last write, the transaction may be there
-// or not. The store then refuses everything further, and says so; the next Open shows which it was.
+// left nothing behind. A file that somebody has removed or replaced under the guard takes no more changes. One exception is outside of
+// anybody's power: if the disk fails in the very last write, the transaction may be there or not. The store then refuses everything
+// further, and says so; the next Open shows which it was.
 //
 // One process at a time uses a file; it is locked. A second one is told so after a second.
 //
@@ -40,6 +41,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -51,7 +53,8 @@ import (
 const fileName = "flags.db"
 
 type store struct {
-	db *bolt.DB
+	db   *bolt.DB
+	file os.FileInfo // what db has open
 
 	mu     sync.Mutex
 	broken error // why nothing more is written; nil as long as all is well
@@ -77,6 +80,9 @@ func (s *store) Commit(_ context.Context, rev *featureflags.Revision, req *featu
 	if s.broken != nil {
 		return s.broken
 	}
+	if err := s.inPlace(); err != nil {
+		return err
+	}
 	return s.updateLocked(func(t *transaction) error {
 		if rev != nil {
 			if err := t.change(*rev); err != nil {
@@ -88,6 +94,16 @@ func (s *store) Commit(_ context.Context, rev *featureflags.Revision, req *featu
 		}
 		return nil
 	})
+}
+
+// inPlace returns an error if the next Open would not find the file that is written to: somebody has removed or replaced it.
+func (s *store) inPlace() error {
+	path := s.db.Path()
+	now, err := os.Stat(path)
+	if err == nil && os.SameFile(now, s.file) {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("%s was removed or replaced while the guard has it open; put it back, or restart the guard", path), err)
 }
 
 // Revisions implements featureflags.Store.

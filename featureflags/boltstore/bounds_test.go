@@ -1,7 +1,10 @@
 package boltstore
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,5 +144,34 @@ func TestPanicInBboltIsAnError(t *testing.T) {
 	}
 	if err := s.db.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A command was accepted although the data directory had been deleted: it was gone after the next start.
+func TestARemovedFileTakesNoChanges(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
+	} {
+		s := openStore(t)
+		path := s.db.Path()
+		rev := &featureflags.Revision{Number: 1, Action: featureflags.Create, Flag: featureflags.Flag{Name: "recs"}}
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(t.Context(), rev, nil); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s, moved away: %v", name, err)
+		}
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+		s.mustCommit(t, rev, nil)
+		if err := harm(path); err != nil {
+			t.Fatal(err)
+		}
+		rev.Number++
+		if err := s.Commit(t.Context(), rev, nil); err == nil || !strings.Contains(err.Error(), "restart the guard") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

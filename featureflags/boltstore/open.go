@@ -35,6 +35,9 @@ func Open(dir string) (featureflags.Store, error) {
 		return nil, explain(path, err)
 	}
 	s := &store{db: db}
+	if s.file, err = os.Stat(path); err != nil {
+		return nil, explain(path, errors.Join(err, db.Close()))
+	}
 	if err := s.view((*transaction).verify); err != nil {
 		return nil, explain(path, errors.Join(err, db.Close()))
 	}

@@ -187,9 +187,10 @@ func serve(t *testing.T, env []string, backend string, flags ...string) guardPro
 }
 
 // dial connects to an address in plain text; nothing is sent before the first call.
-func dial(t *testing.T, address string) *grpc.ClientConn {
+func dial(t *testing.T, address string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+address, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

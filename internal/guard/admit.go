@@ -111,7 +111,7 @@ func (g *Guard) ticketLocked(now time.Time) (t breaker.Ticket, after time.Durati
 // identifyLocked finds what is known of the call's feature and method.
 func (g *Guard) identifyLocked(a *ask, at time.Duration) {
 	a.at, a.now = at, g.now(at)
-	a.method = g.methods.find(a.call.Method)
+	a.method = g.methods.find(a.call.Method, at)
 	a.stream = a.call.Stream || a.method.streams
 	if a.call.Feature != "" {
 		a.feature = g.features.find(a.call.Feature, at)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -214,7 +216,7 @@ func TestMethodsAreBounded(t *testing.T) {
 			c := guard.Call{Method: fmt.Sprint("/invented.Service/", i)}
 			p := r.pass(c)
 			if i >= 1000 {
-				p.Stream() // teaches nothing of the others
+				p.MethodStreams() // teaches nothing of the others
 			}
 			p.Done(guard.Success)
 		}
@@ -224,5 +226,28 @@ func TestMethodsAreBounded(t *testing.T) {
 		}
 		r.pass(guard.Call{Method: "/late.Service/Unary"})
 		r.inFlight(1, 0)
+	})
+}
+
+// Invented names keep real methods out for a minute, not for ever; nor do they take more memory than their number allows.
+func TestInventedMethodsMakeRoom(t *testing.T) {
+	inBubble(t, fixed(10), func(r rig) {
+		r.run(1, guard.Call{Method: "/" + strings.Repeat("long", 10_000)}, 0, guard.Success)
+		r.run(1, guard.Call{Method: "/not/text\xff"}, 0, guard.Success)
+		for i := range 1500 {
+			r.run(1, guard.Call{Method: fmt.Sprint("/invented.Service/", i)}, 0, guard.Success)
+		}
+		late := guard.Call{Method: "/late.Service/Call"}
+		sleep(45 * time.Second)
+		r.run(1, late, 0, guard.Success)
+		sleep(45 * time.Second)
+		r.run(1, late, 0, guard.Success)
+		want := []guard.MethodStatus{
+			{Method: "/late.Service/Call", Totals: guard.Totals{Admitted: 1, Succeeded: 1}},
+			{Method: "other", Totals: guard.Totals{Admitted: 1503, Succeeded: 1503}},
+		}
+		if got := r.Methods(); !slices.Equal(got, want) {
+			t.Errorf("%d methods, the first are %+v", len(got), got[:min(2, len(got))])
+		}
 	})
 }

@@ -1,13 +1,18 @@
 package guard
 
 import (
+	"maps"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const (
-	// maxMethods bounds the table of methods: their names come from callers.
-	maxMethods = 1000
+	// maxMethods and maxMethodName bound the table of methods: their names come from callers.
+	maxMethods    = 1000
+	maxMethodName = 256 // bytes
+	// methodsRest is how long a method must have been idle to make room in a full table.
+	methodsRest = time.Minute
 	// other names what is counted together beyond a bound.
 	other = "other"
 	// minSamples is how many answers a median needs to be acted upon: fewer tell nothing.
@@ -21,31 +26,58 @@ const (
 type method struct {
 	name    string
 	totals  Totals
-	streams bool // it has shown to be a streaming method
+	streams bool // its back-end has shown it to be a streaming method
 	service median
+	last    time.Duration // instant of the last call
 }
 
 // methods is a bounded table; what does not fit counts as other.
 type methods struct {
 	byName map[string]*method
 	other  *method
+	swept  time.Duration
 }
 
 func newMethods() methods {
 	return methods{byName: map[string]*method{}, other: &method{name: other}}
 }
 
-func (t *methods) find(name string) *method {
-	if m, ok := t.byName[name]; ok {
-		return m
+func (t *methods) find(name string, at time.Duration) *method {
+	m, ok := t.byName[name]
+	if !ok {
+		m = t.add(name, at)
 	}
+	m.last = at
+	return m
+}
+
+func (t *methods) add(name string, at time.Duration) *method {
 	if len(t.byName) >= maxMethods {
+		t.sweep(at)
+	}
+	if len(t.byName) >= maxMethods || len(name) > maxMethodName || !utf8.ValidString(name) {
 		return t.other
 	}
 	name = strings.Clone(name) // not to hold on to the headers that it is a part of
 	m := &method{name: name}
 	t.byName[name] = m
 	return m
+}
+
+// sweep forgets methods that nobody calls any more, so that invented names do not keep the real ones out for ever. What they counted counts
+// as other.
+func (t *methods) sweep(at time.Duration) {
+	if at-t.swept < sweepEvery {
+		return
+	}
+	t.swept = at
+	maps.DeleteFunc(t.byName, func(_ string, m *method) bool {
+		idle := at-m.last > methodsRest
+		if idle {
+			t.other.totals.add(&m.totals)
+		}
+		return idle
+	})
 }
 
 // median follows the median of service times: each sample moves it one step up or down, by a share of itself, so that it rests where as

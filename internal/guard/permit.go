@@ -152,23 +152,39 @@ func (g *Guard) arriveLocked(s *slot) {
 	}
 }
 
-// Stream tells that the call has shown to be a stream: it moves to the account of streams, its lifetime is no latency, and later calls of
-// its method are taken for streams from the start. The account may so grow beyond its bound: no established stream is cut.
+// Stream tells that the call has shown to be a stream: it moves to the account of streams, and its lifetime is no latency. The account may
+// so grow beyond its bound: no established stream is cut. Of other calls it tells nothing: a caller that is slow, or says more than it
+// should, must not lift the limit from its method.
 func (p Permit) Stream() {
 	if p.g == nil {
 		return
 	}
-	g := p.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	p.g.streamLocked(p)
+}
+
+// MethodStreams tells that the back-end itself has shown the call's method to be a streaming one: it sent more than one message. The call
+// is a stream, and later calls of its method are taken for streams from the start.
+func (p Permit) MethodStreams() {
+	if p.g == nil {
+		return
+	}
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	if s := p.g.permits.find(p); s != nil && s.method != p.g.methods.other { // which is of many kinds
+		s.method.streams = true
+	}
+	p.g.streamLocked(p)
+}
+
+// streamLocked moves a call to the account of streams.
+func (g *Guard) streamLocked(p Permit) {
 	s := g.permits.find(p)
 	if s == nil || s.stream {
 		return
 	}
 	at := g.clock()
-	if s.method != g.methods.other { // which is of many kinds
-		s.method.streams = true
-	}
 	g.occupyLocked(s, -1, at)
 	if s.slotted {
 		g.limiter.Release(limit.Ignored, 0, g.now(at))

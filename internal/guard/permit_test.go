@@ -36,6 +36,7 @@ func TestEmptyPermit(t *testing.T) {
 	var p guard.Permit
 	p.Answered()
 	p.Stream()
+	p.MethodStreams()
 	p.Done(guard.Success)
 }
 
@@ -98,7 +99,7 @@ func TestStreamsHaveTheirOwnAccount(t *testing.T) {
 	})
 }
 
-// A call that shows to be a stream leaves its slot to others and teaches its method; a full account cuts nobody.
+// A call whose back-end shows that it is a stream leaves its slot to others and teaches its method; a full account cuts nobody.
 func TestStreamIsLearned(t *testing.T) {
 	s := lined(1)
 	s.MaxStreams = 1
@@ -106,8 +107,8 @@ func TestStreamIsLearned(t *testing.T) {
 	inBubble(t, s, func(r rig) {
 		p := r.pass(watch)
 		next := r.ask(r.Context(), watch)
-		p.Stream()
-		p.Stream()
+		p.MethodStreams()
+		p.MethodStreams()
 		r.inFlight(1, 1)
 		synctest.Wait()
 		if next.look(); !next.d.Admitted {
@@ -121,6 +122,21 @@ func TestStreamIsLearned(t *testing.T) {
 		r.inFlight(0, 0)
 		r.pass(watch)
 		r.inFlight(0, 1)
+	})
+}
+
+// One caller that was slow to send its request had its call taken for a stream, and with it every later call of the method: the limit was
+// lifted for good. What a caller does speaks for its own call only.
+func TestASlowCallerDoesNotLiftTheLimit(t *testing.T) {
+	inBubble(t, fixed(1), func(r rig) {
+		p := r.pass(call)
+		p.Stream()
+		r.inFlight(0, 1)
+		r.pass(call)
+		r.inFlight(1, 1)
+		r.refuse(call, guard.LimitReached)
+		p.Done(guard.Success)
+		r.refuse(call, guard.LimitReached)
 	})
 }
 

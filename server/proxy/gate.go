@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -43,15 +44,21 @@ func (p *Proxy) arrive(ctx context.Context, b *Backend, method string, md metada
 	c.call = grpcguard.Identify(md, c.rules.defaults)
 	c.call.Method = method
 	c.call.Deadline, _ = ctx.Deadline()
-	c.life.stream = func() { c.permit.Stream() }
+	c.life.stream, c.life.proven = func() { c.permit.Stream() }, func() { c.permit.MethodStreams() }
 	return c
 }
 
-// admit decides on the call. It returns nil, and then the call goes to c.endpoint; or the refusal with its trailers.
+// admit decides on the call. It returns nil, and then the call goes to c.endpoint; or the refusal with its trailers. A call that was
+// cancelled before anybody looked at it is not decided on: a flood of those would keep the others from the guard.
 func (c *passage) admit(md metadata.MD) (*status.Status, metadata.MD) {
-	if c.unguarded {
+	switch {
+	case c.unguarded:
 		c.decision.Admitted = true
-	} else {
+	case errors.Is(c.ctx.Err(), context.Canceled):
+		c.decision.Reason = guard.Canceled
+		c.status, c.byCaller = status.FromContextError(c.ctx.Err()), true
+		return c.status, nil
+	default:
 		c.startServerSpan(md)
 		c.permit, c.decision = c.backend.guard.Admit(c.ctx, c.call)
 	}

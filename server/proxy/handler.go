@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,6 +21,9 @@ var anyStream = grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 // handle is the handler of every call.
 func (p *Proxy) handle(_ any, in grpc.ServerStream) (err error) {
 	method, _ := grpc.MethodFromServerStream(in)
+	if !utf8.ValidString(method) { // Traces and metrics take nothing but text; no method is named so.
+		return status.Errorf(codes.Unimplemented, "malformed method name: %+q", method[:min(len(method), 256)])
+	}
 	b, unguarded := p.route(method)
 	if b == nil {
 		return p.noRoute(method).Err()

@@ -7,20 +7,22 @@ import (
 
 // How long a call may stay half told before it is taken for a stream.
 const (
-	streamAfter = time.Second     // since its headers came without a message, or its first request message without the request's end
+	streamAfter = time.Second     // since its headers came without its end, or its first request message without the request's end
 	emptyAfter  = 5 * time.Second // since it was sent on without a message: a large one may take its time to arrive
 )
 
 // life watches the messages of one call to learn whether it is a stream. It knows one when a second message passes in one direction, or
-// when a call stays half told. It has one timer and no goroutine. The zero life is ready for use; set stream before the first hook.
+// when a call stays half told. Of its method only the back-end's second message tells anything: callers can say what they like, as slowly
+// as they like. It has one timer and no goroutine. The zero life is ready for use; set stream and proven before the first hook.
 type life struct {
-	stream func() // called at most once, without a lock
+	stream func() // it is a stream; called at most once, without a lock
+	proven func() // its method is a streaming one; likewise, and then stream may be left out
 
 	mu                        sync.Mutex
 	sent, requested, answered time.Time // beginning, first request message, headers of the answer
 	requests, responses       int
 	halfClosed                bool // the request is complete
-	streaming, ended          bool
+	streaming, shown, ended   bool
 	timer                     *time.Timer
 	due                       time.Time // when timer fires; zero: it does not
 }
@@ -50,27 +52,34 @@ func (l *life) end() (streaming bool) {
 
 // change takes what happened and draws the conclusion.
 func (l *life) change(happened func(now time.Time)) {
-	if l.conclude(happened) {
+	switch stream, proven := l.conclude(happened); {
+	case proven:
+		l.proven()
+	case stream:
 		l.stream()
 	}
 }
 
-// conclude returns whether the call has just turned out to be a stream.
-func (l *life) conclude(happened func(now time.Time)) bool {
+// conclude returns whether the call has just turned out to be a stream, and whether its method has.
+func (l *life) conclude(happened func(now time.Time)) (stream, proven bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || l.streaming {
-		return false
+	if l.ended || l.shown {
+		return false, false
 	}
 	now := time.Now()
 	happened(now)
+	l.shown = l.responses > 1
+	if l.streaming {
+		return false, l.shown
+	}
 	due := l.dueLocked()
-	l.streaming = l.requests > 1 || l.responses > 1 || !due.IsZero() && !now.Before(due)
+	l.streaming = l.shown || l.requests > 1 || !due.IsZero() && !now.Before(due)
 	if l.streaming {
 		due = time.Time{}
 	}
 	l.scheduleLocked(due, now)
-	return l.streaming
+	return l.streaming, l.shown
 }
 
 // dueLocked returns when the call, as it is told now, is to be taken for a stream; zero is never.
@@ -82,7 +91,7 @@ func (l *life) dueLocked() (due time.Time) {
 	default:
 		due = l.sent.Add(emptyAfter)
 	}
-	if !l.answered.IsZero() && l.responses == 0 {
+	if !l.answered.IsZero() {
 		if silent := l.answered.Add(streamAfter); due.IsZero() || silent.Before(due) {
 			due = silent
 		}

@@ -41,6 +41,8 @@ func TestWhatMakesACallAStream(t *testing.T) {
 		"two answers":  {chatter, func(s grpc.ClientStream) error { return s.CloseSend() }, map[time.Duration][2]int{0: asStream}},
 		"headers, then silence": {headers, func(s grpc.ClientStream) error { return s.CloseSend() },
 			map[time.Duration][2]int{0: asCall, 900 * time.Millisecond: asCall, 1100 * time.Millisecond: asStream}},
+		"one answer, then silence": {single, func(s grpc.ClientStream) error { return s.CloseSend() },
+			map[time.Duration][2]int{0: asCall, 900 * time.Millisecond: asCall, 1100 * time.Millisecond: asStream}},
 		"one request that stays open": {hangs, func(s grpc.ClientStream) error { return s.SendMsg(text("x")) },
 			map[time.Duration][2]int{0: asCall, 900 * time.Millisecond: asCall, 1100 * time.Millisecond: asStream}},
 		"nothing at all": {hangs, func(grpc.ClientStream) error { return nil },
@@ -80,6 +82,14 @@ func twice(s grpc.ClientStream) error {
 		return err
 	}
 	return s.SendMsg(text("y"))
+}
+
+// single sends one message and waits, as a watch does when nothing changes.
+func single(_ any, s grpc.ServerStream) error {
+	if err := s.SendMsg(text("x")); err != nil {
+		return err
+	}
+	return hangs(nil, s)
 }
 
 // chatter sends two messages and waits.

@@ -3,8 +3,10 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -95,7 +97,7 @@ type callKey struct {
 // callSet is the attributes of such calls, made once.
 type callSet struct{ call, wait metric.MeasurementOption }
 
-// attributeSets makes each attribute set once and bounds how many method names there are.
+// attributeSets makes each attribute set once and bounds how many there are: callers invent method names, and back-ends status codes.
 type attributeSets struct {
 	sets    sync.Map // callKey → callSet
 	mu      sync.Mutex
@@ -103,8 +105,9 @@ type attributeSets struct {
 }
 
 const (
-	maxMethods  = 1000
-	otherMethod = "_OTHER" // the name that the conventions give to what is not known
+	maxMethods    = 1000
+	maxMethodName = 256      // bytes
+	otherMethod   = "_OTHER" // the name that the conventions give to what is not known
 )
 
 func newAttributeSets() *attributeSets { return &attributeSets{methods: make(map[string]struct{})} }
@@ -113,19 +116,29 @@ func (a *attributeSets) of(k callKey) callSet {
 	if s, ok := a.sets.Load(k); ok {
 		return s.(callSet)
 	}
-	k.method = a.bounded(k.method)
+	k = a.bounded(k)
 	s, _ := a.sets.LoadOrStore(k, newCallSet(k))
 	return s.(callSet)
 }
 
-func (a *attributeSets) bounded(method string) string {
+// bounded returns k with names from sets that do not grow. A method gets a name of its own when it is text of a decent length and an
+// answer other than UNIMPLEMENTED makes it likely that there is such a method: who tries names does not push out the real ones.
+func (a *attributeSets) bounded(k callKey) callKey {
+	if k.code > codes.Unauthenticated { // the last there is
+		k.code = codes.Unknown
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, ok := a.methods[method]; !ok && len(a.methods) >= maxMethods {
-		return otherMethod
+	if _, ok := a.methods[k.method]; ok {
+		return k
 	}
-	a.methods[method] = struct{}{}
-	return method
+	if len(a.methods) >= maxMethods || len(k.method) > maxMethodName || !utf8.ValidString(k.method) || k.code == codes.Unimplemented {
+		k.method = otherMethod
+		return k
+	}
+	k.method = strings.Clone(k.method) // not to hold on to the headers that it is a part of
+	a.methods[k.method] = struct{}{}
+	return k
 }
 
 func newCallSet(k callKey) callSet {

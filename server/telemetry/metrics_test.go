@@ -66,6 +66,27 @@ func TestMethodNamesAreBounded(t *testing.T) {
 	}
 }
 
+// One call whose method was no text made every later reading of the metrics fail; names of any length, and codes that nobody has defined,
+// had lines of their own. Who only tries names leaves no trace but one line.
+func TestNonsenseDoesNotSpoilTheMetrics(t *testing.T) {
+	tel, err := New(t.Context(), Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tel.Call(t.Context(), "stock", "/a.B/\xff", "admitted", codes.OK, 1, 1, 0)
+	tel.Call(t.Context(), "stock", "/a.B/"+strings.Repeat("long", 1000), "admitted", codes.OK, 1, 1, 0)
+	tel.Call(t.Context(), "stock", "/a.B/Good", "admitted", codes.OK, 1, 1, 0)
+	for i := range 2 * maxMethods {
+		tel.Call(t.Context(), "stock", fmt.Sprintf("/a.B/Tried%d", i), "admitted", codes.Unimplemented, 1, 1, 0)
+		tel.Call(t.Context(), "stock", "/a.B/Good", "admitted", codes.Code(1000+i), 1, 1, 0)
+	}
+	text := page(t, tel)
+	wants(t, text, `rpc_method="_OTHER",rpc_response_status_code="OK"`, `rpc_method="/a.B/Good",rpc_response_status_code="UNKNOWN"`)
+	if n := strings.Count(text, "rpc_server_call_duration_seconds_count"); n != 4 {
+		t.Errorf("%d series, want 4:\n%s", n, text)
+	}
+}
+
 func TestGuardStateIsExported(t *testing.T) {
 	tel, err := New(t.Context(), Settings{})
 	if err != nil {
