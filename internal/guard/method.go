@@ -100,7 +100,10 @@ func (m *median) learn(took, at time.Duration) {
 		m.estimate = took
 		return
 	}
-	step := time.Duration(float64(m.estimate) * max(0.05, 0.5/float64(m.samples)))
+	step := m.estimate / 20
+	if m.samples < 10 {
+		step = m.estimate / time.Duration(2*m.samples)
+	}
 	switch {
 	case took > m.estimate:
 		m.estimate = min(m.estimate+max(step, 1), took)
