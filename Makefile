@@ -65,7 +65,7 @@ release-proto: $(BIN)/buf
 
 .PHONY: bench
 bench: build ## speed of a decision, of a flag, and of the whole hop against a direct call
-	go test -run '^$$' -bench 'AdmitDone|Refuse' -benchmem -benchtime $(BENCHTIME) ./internal/guard
+	go test -run '^$$' -bench 'Floor|AdmitDone|Refuse' -benchmem -benchtime $(BENCHTIME) ./internal/guard
 	go test -run '^$$' -bench 'FeatureOn' -benchmem -benchtime $(BENCHTIME) ./client
 	go run ./loadtest/hop -guard $(BIN)/capguard $(ARGS)
 

@@ -1,64 +1,18 @@
 package queue_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/capguard/capguard/internal/guard/queue"
+	"github.com/capguard/capguard/internal/guard/stage"
 )
 
-var update = flag.Bool("update", false, "rewrite testdata with what the code does")
-
-// TestTexts runs the scenarios of testdata. A step is a line of "command arguments", then "----", then what it leads to, up to an empty
-// line; comments stand between steps. Run with -update to write down what the code does, and read the difference.
+// TestTexts plays the scenarios of testdata.
 func TestTexts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("find scenarios: %v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runText(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if got != string(text) {
-				t.Errorf("%s leads to\n%s\nRun go test -update . and read the difference.", file, got)
-			}
-		})
-	}
-}
-
-// runText returns text with the results of its steps in place of those that it expects.
-func runText(t *testing.T, text string) string {
-	t.Helper()
-	var out strings.Builder
-	p := &play{now: start, items: map[string]*queue.Item[string]{}}
-	lines := strings.Split(text, "\n")
-	for i := 0; i < len(lines); i++ {
-		out.WriteString(lines[i])
-		if i < len(lines)-1 {
-			out.WriteByte('\n')
-		}
-		if i+1 == len(lines) || lines[i+1] != "----" {
-			continue
-		}
-		out.WriteString("----\n" + p.step(t, lines[i]) + "\n")
-		for i++; i+1 < len(lines) && lines[i+1] != ""; {
-			i++
-		}
-	}
-	return out.String()
+	stage.Play(t, func() stage.Step { return (&play{now: start, items: map[string]*queue.Item[string]{}}).step })
 }
 
 // play is a queue on stage.
