@@ -12,43 +12,59 @@ import (
 	"github.com/capguard/capguard/server"
 )
 
-// follow reloads the configuration on SIGHUP, and when the file's content has changed, until ctx ends. The file is read once a second: that
-// works with every editor, mount and link, where notifications of the file system do not. A bad file leaves the old one in force.
-func follow(ctx context.Context, f *serveFlags, s *server.Server, log *slog.Logger) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// follower reloads the configuration on SIGHUP, and when the file's content has changed. The file is read once a second: that works with
+// every editor, mount and link, where notifications of the file system do not. A bad file leaves the old one in force.
+type follower struct {
+	flags  *serveFlags
+	log    *slog.Logger
+	hangup chan os.Signal
+	last   []byte    // what the file held
+	since  time.Time // when the configuration in force came into force
+}
+
+// newFollower must be called before the file is loaded for the first time, so that no change after that is missed, and no SIGHUP ends the
+// process.
+func newFollower(f *serveFlags, log *slog.Logger) *follower {
+	w := &follower{flags: f, log: log, hangup: make(chan os.Signal, 1), since: time.Now()}
+	signal.Notify(w.hangup, syscall.SIGHUP)
+	w.last, _ = os.ReadFile(f.config) // what is wrong with it is said by whoever loads it
+	return w
+}
+
+// follow ends with ctx.
+func (w *follower) follow(ctx context.Context, s *server.Server) {
+	defer signal.Stop(w.hangup)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last, _ := os.ReadFile(f.config)
-	since := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangup:
-			last, _ = os.ReadFile(f.config)
+		case <-w.hangup:
+			w.last, _ = os.ReadFile(w.flags.config)
+			w.reload(s)
 		case <-tick.C:
-			now, err := os.ReadFile(f.config)
-			if err != nil || bytes.Equal(now, last) {
-				continue
+			if now, err := os.ReadFile(w.flags.config); err == nil && !bytes.Equal(now, w.last) {
+				w.last = now
+				w.reload(s)
 			}
-			last = now
 		}
-		since = reload(f, s, log, since)
 	}
 }
 
-// reload returns since when the configuration is in force that is: since, if the file is bad.
-func reload(f *serveFlags, s *server.Server, log *slog.Logger, since time.Time) time.Time {
-	c, err := f.load()
+func (w *follower) reload(s *server.Server) {
+	if w.flags.config == "" {
+		w.log.Info("nothing to reload: there is no --config file")
+		return
+	}
+	c, err := w.flags.load()
 	if err == nil {
 		err = s.Reload(c)
 	}
 	if err != nil {
-		log.Error("configuration not reloaded, the old one stays in force", "file", f.config, "since", since, "error", err)
-		return since
+		w.log.Error("configuration not reloaded, the old one stays in force", "file", w.flags.config, "since", w.since, "error", err)
+		return
 	}
-	log.Info("configuration reloaded", "file", f.config)
-	return time.Now()
+	w.since = time.Now()
+	w.log.Info("configuration reloaded", "file", w.flags.config)
 }

@@ -148,6 +148,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	w := newFollower(&f, log)
 	c, err := f.load()
 	if err != nil {
 		return err
@@ -157,9 +158,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	fmt.Fprint(stdout, greeting(s, c))
-	if f.config != "" {
-		go follow(ctx, &f, s, log) // ends with ctx
-	}
+	go w.follow(ctx, s) // ends with ctx
 	return s.Run(ctx)
 }
 

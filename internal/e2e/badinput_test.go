@@ -197,4 +197,9 @@ func TestSignals(t *testing.T) {
 	if err := p.stop(t); err != nil {
 		t.Errorf("SIGTERM: %v", err)
 	}
+	g := serve(t, nil, "127.0.0.1:1") // without a file
+	if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	g.await(t, `nothing to reload`)
 }
