@@ -77,7 +77,7 @@ interop: build $(BIN)/interop_client $(BIN)/interop_server ## gRPC's own interop
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $(FUZZ_PACKAGES); do \
 	  for f in $$(grep -hoE 'func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
-	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p; \
 	  done; \
 	done
 
