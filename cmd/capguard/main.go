@@ -84,13 +84,19 @@ func version() string {
 	return "devel"
 }
 
-// parse parses the flags of a command; everything must be a flag.
+// parse parses the flags of a command; everything must be a flag. Only who asks for help gets the whole list: below a typo it would bury
+// the line that says what was wrong.
 func parse(fs *flag.FlagSet, args []string) error {
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errUsage // the flag package has printed it
+	fs.Usage = func() {}
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(fs.Output(), "Flags of %s:\n", fs.Name())
+		fs.PrintDefaults()
+		return err
+	}
+	if err != nil { // the flag package has printed it
+		fmt.Fprintf(fs.Output(), "%q lists the flags.\n", fs.Name()+" -h")
+		return errUsage
 	}
 	if fs.NArg() > 0 {
 		fmt.Fprintf(fs.Output(), "%s takes only flags, not %q\n", fs.Name(), fs.Arg(0))

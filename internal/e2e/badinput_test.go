@@ -49,7 +49,7 @@ func TestServeRefusesNonsense(t *testing.T) {
 	}{
 		{"no command", nil, 2, []string{"capguard serve --backend"}},
 		{"an unknown command", []string{"server"}, 2, []string{`no command "server"`}},
-		{"an unknown flag", []string{"serve", "--backends", "127.0.0.1:9000"}, 2, []string{"-backends"}},
+		{"an unknown flag", []string{"serve", "--backends", "127.0.0.1:9000"}, 2, []string{"not defined: -backends", `"capguard serve -h" lists the flags`}},
 		{"a word too many", []string{"serve", "127.0.0.1:9000"}, 2, []string{"takes only flags"}},
 		{"no back-end", []string{"serve"}, 1, []string{"no back-end: give --backend"}},
 		{"a target without a port", []string{"serve", "--backend", "localhost"}, 1, []string{"localhost"}},
