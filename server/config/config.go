@@ -32,7 +32,7 @@ const (
 
 	defaultMessageBytes      = 64 << 20
 	defaultHeaderBytes       = 64 << 10
-	defaultConnectionStreams = 1000
+	defaultConnectionStreams = 250
 	defaultConnections       = 10_000
 )
 

@@ -62,7 +62,7 @@ type Options struct {
 	MaxMessageBytes int
 	// MaxHeaderBytes bounds the headers of a call; default 64 KiB.
 	MaxHeaderBytes int
-	// MaxConnectionStreams bounds the calls that are open at once on one connection; more of them wait at the client; default 1,000.
+	// MaxConnectionStreams bounds the calls that are open at once on one connection; more of them wait at the client; default 250.
 	MaxConnectionStreams int
 	// MaxConnections bounds the connections of one listener; more of them wait to be accepted; default 10,000.
 	MaxConnections int
@@ -102,7 +102,7 @@ func New(o Options, backends ...*Backend) *Proxy {
 		grpc.ForceServerCodecV2(rawCodec{}),
 		grpc.MaxRecvMsgSize(boundOr(o.MaxMessageBytes, DefaultMaxMessageBytes)),
 		grpc.MaxHeaderListSize(uint32(boundOr(o.MaxHeaderBytes, 64<<10))),
-		grpc.MaxConcurrentStreams(uint32(boundOr(o.MaxConnectionStreams, 1000))),
+		grpc.MaxConcurrentStreams(uint32(boundOr(o.MaxConnectionStreams, 250))),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.ConnectionTimeout(handshakeTimeout),

@@ -350,7 +350,7 @@ type Bounds struct {
 	MaxMessageBytes int64 `protobuf:"varint,1,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// Largest header list of a call in bytes; default 64 KiB.
 	MaxHeaderBytes int32 `protobuf:"varint,2,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
-	// Most concurrent streams on one connection; default 1,000.
+	// Most concurrent streams on one connection; default 250.
 	MaxConnectionStreams int32 `protobuf:"varint,3,opt,name=max_connection_streams,json=maxConnectionStreams,proto3" json:"max_connection_streams,omitempty"`
 	// Most connections to the data port at once; default 10,000.
 	MaxConnections int32 `protobuf:"varint,4,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
