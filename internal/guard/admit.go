@@ -19,37 +19,57 @@ const (
 	hintMost  = 5 * time.Second
 )
 
-// ask is one call under decision.
+// ask is one call under decision. It leaves the names of the Call behind, not to copy them in every decision.
 type ask struct {
-	call    Call
-	at      time.Duration
-	now     time.Time
-	feature *feature // nil without one
-	method  *method
-	stream  bool
-	roll    int // the throw of the dice against the feature's switch, from 0 up to fully; unthrown before
+	at       time.Duration
+	now      time.Time // the same; unset while only the flag was asked
+	feature  *feature  // nil without one
+	method   *method
+	stream   bool
+	attempt  int
+	deadline time.Time
+	roll     int // the throw of the dice against the feature's switch, from 0 up to fully; unthrown before
 }
 
 // unthrown is the roll of a call that met no switch in a middle position.
 const unthrown = -1
 
-// Admit decides on c, in the order of the package documentation, and waits in the queue if it must: until a permit is free, ctx ends, or
-// the queue gives up. If d.Admitted the caller owes exactly one p.Done; otherwise p is empty and d.Reason says why. ctx matters only
-// while the call waits; its deadline should be c.Deadline.
-func (g *Guard) Admit(ctx context.Context, c Call) (p Permit, d Decision) {
-	a := ask{call: c, roll: unthrown}
+// Ask decides on c, in the order of the package documentation, and never blocks. If d.Admitted the caller owes exactly one p.Done;
+// otherwise p is empty and d.Reason says why. If the call has to wait, p and d say nothing and w.Waiting is true: then s is told the
+// decision, exactly once, perhaps before Ask returns. The wait ends by itself, at the latest after the queue's longest wait or at the
+// call's deadline.
+func (g *Guard) Ask(c Call, s Settler) (p Permit, d Decision, w Wait) {
+	a := ask{roll: unthrown}
 	g.mu.Lock()
-	g.identifyLocked(&a, g.clock())
-	p, w := g.decideLocked(&a, &d)
-	g.mu.Unlock()
-	if w != nil {
-		return g.wait(ctx, w)
+	p, waiting := g.decideLocked(&c, &a, &d)
+	if waiting != nil {
+		w = waiting.begin(s)
 	}
+	g.unlock()
+	return p, d, w
+}
+
+// Admit is Ask for callers that may block: it waits until a permit is free, ctx ends, or the queue gives up. ctx matters only while the
+// call waits; its deadline should be c.Deadline.
+func (g *Guard) Admit(ctx context.Context, c Call) (p Permit, d Decision) {
+	a := ask{roll: unthrown}
+	g.mu.Lock()
+	p, waiting := g.decideLocked(&c, &a, &d)
+	if waiting == nil {
+		g.mu.Unlock() // It settled nobody: only a newcomer in line can push another out.
+		return p, d
+	}
+	s := g.callers.Get().(caller)
+	w := waiting.begin(s)
+	g.unlock()
+	p, d = s.wait(ctx, w)
+	g.callers.Put(s)
 	return p, d
 }
 
 // decideLocked is the way of a call. It returns a waiter if the call has to wait.
-func (g *Guard) decideLocked(a *ask, d *Decision) (p Permit, w *waiter) {
+func (g *Guard) decideLocked(c *Call, a *ask, d *Decision) (p Permit, w *waiter) {
+	g.identifyLocked(c, a, g.clock())
 	if g.drained != nil {
 		g.refuseLocked(a, d, Draining, 0)
 		return p, nil
@@ -62,6 +82,7 @@ func (g *Guard) decideLocked(a *ask, d *Decision) (p Permit, w *waiter) {
 	if a.feature != nil {
 		a.feature.passed++
 	}
+	a.now = g.now(a.at)
 	r, after := None, time.Duration(0)
 	if g.settings.Mode != Off {
 		r, after = g.checkLocked(a)
@@ -71,7 +92,7 @@ func (g *Guard) decideLocked(a *ask, d *Decision) (p Permit, w *waiter) {
 	case g.settings.Mode == Observe:
 		g.wouldLocked(a, r)
 	case r == LimitReached:
-		return p, g.queueLocked(a, d)
+		return p, g.queueLocked(c, a, d)
 	default:
 		g.refuseLocked(a, d, r, after)
 		return p, nil
@@ -109,12 +130,13 @@ func (g *Guard) ticketLocked(now time.Time) (t breaker.Ticket, after time.Durati
 }
 
 // identifyLocked finds what is known of the call's feature and method.
-func (g *Guard) identifyLocked(a *ask, at time.Duration) {
-	a.at, a.now = at, g.now(at)
-	a.method = g.methods.find(a.call.Method, at)
-	a.stream = a.call.Stream || a.method.streams
-	if a.call.Feature != "" {
-		a.feature = g.features.find(a.call.Feature, at)
+func (g *Guard) identifyLocked(c *Call, a *ask, at time.Duration) {
+	a.at = at
+	a.method = g.methods.find(c.Method, at)
+	a.stream = c.Stream || a.method.streams
+	a.attempt, a.deadline = c.Attempt, c.Deadline
+	if c.Feature != "" {
+		a.feature = g.features.find(c.Feature, at)
 	}
 }
 
@@ -150,7 +172,7 @@ func (g *Guard) checkLocked(a *ask) (r Reason, after time.Duration) {
 	if ok, after := g.readyLocked(a.now); !ok {
 		return BreakerOpen, after
 	}
-	if a.call.Attempt > 0 && !g.spareLocked(a.at) {
+	if a.attempt > 0 && !g.spareLocked(a.at) {
 		return RetryBudgetExhausted, never
 	}
 	if !g.takeLocked(a) {
@@ -161,10 +183,10 @@ func (g *Guard) checkLocked(a *ask) (r Reason, after time.Duration) {
 
 // late tells whether the time left is none, or less than its method's median.
 func (a *ask) late() bool {
-	if a.call.Deadline.IsZero() {
+	if a.deadline.IsZero() {
 		return false
 	}
-	left := a.call.Deadline.Sub(a.now)
+	left := a.deadline.Sub(a.now)
 	return left <= 0 || left < a.need()
 }
 

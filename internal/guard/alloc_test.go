@@ -16,6 +16,10 @@ func TestAllocations(t *testing.T) {
 			p.Answered()
 			p.Done(guard.Success)
 		},
+		"ask": func() {
+			p, _, _ := admitting.Ask(tagged(), nil)
+			p.Done(guard.Success)
+		},
 		"refusal by flag":  func() { off.Admit(t.Context(), tagged()) },
 		"refusal by limit": func() { full.Admit(t.Context(), tagged()) },
 	}

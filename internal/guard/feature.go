@@ -133,7 +133,7 @@ func (t *features) leave(c *cohort) {
 // refused at once; from its return on no call of a feature at 0 % is admitted.
 func (g *Guard) SetFeatures(fs map[string]Feature) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	at := g.clock()
 	t := &g.features
 	for name, f := range t.byName {

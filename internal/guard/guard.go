@@ -1,10 +1,10 @@
 // Package guard decides which calls may go to one back-end.
 //
-// It moves the waiting, and the saying no, from the back-end, which cannot choose, to a place that can. Every call asks Admit and, if
-// admitted, holds a Permit until Done:
+// It moves the waiting, and the saying no, from the back-end, which cannot choose, to a place that can. Every call asks, by Ask or by
+// Admit, which blocks while the call waits, and if admitted holds a Permit until Done:
 //
-//	Admit ► flag ► deadline ► breaker ► retry budget ► limit ──► permit ► Answered ► Done ► limit, breaker, statistics
-//	                                                     └ queue ─┘
+//	Ask ► flag ► deadline ► breaker ► retry budget ► limit ──► permit ► Answered ► Done ► limit, breaker, statistics
+//	                                                   └ queue ─┘
 //
 // # The checks, in their order
 //
@@ -35,14 +35,18 @@
 // # Invariants
 //
 //   - Permits out equal calls in flight; each is given back once, a second Done changes nothing and is counted.
-//   - Every Admit ends in exactly one counted decision.
+//   - Every Ask and every Admit ends in exactly one counted decision; who had to wait is told it exactly once.
 //   - After SetFeatures no call of a feature at 0 % is admitted; after Quiesce none is on its way to the back-end.
 //   - Memory is bounded: features, methods, events; permits by the limits; waiters by the queue.
 //
 // # Locks
 //
-// One mutex, Guard.mu, guards everything, the leaves included. While it is held nothing is called back, logged or waited for; a waiter is
-// woken through a channel that has room. The clock is read under it, so that time never runs backwards for the leaves.
+// One mutex, Guard.mu, guards everything, the leaves included. While it is held nothing is called back, logged or waited for. Whoever
+// takes a call out of the line leaves it in a list of the settled, whose Settlers are told after unlocking: by any method that frees a
+// slot or changes a rule, or by another that is just at it. So a Settler may call the guard itself. The clock is read under the lock, so
+// that time never runs backwards for the leaves.
+//
+// A call that waits costs memory and a timer, no goroutine.
 //
 // # What this package does not do
 //
@@ -71,7 +75,8 @@ type Guard struct {
 	breaker  *breaker.Breaker
 	limiter  *limit.Limiter
 	line     *queue.Queue[*waiter]
-	idlers   []*waiter // waiters at rest
+	settled  waiters // out of line, and still to be told
+	tellers  int     // who tell them
 	features features
 	methods  methods
 	permits  slab
@@ -95,6 +100,9 @@ type Guard struct {
 	events  events
 
 	drained chan struct{} // nil unless draining; closed when the last permit is back
+
+	idlers  sync.Pool // of *waiter
+	callers sync.Pool // of caller
 }
 
 // flow counts what passes in one second.
@@ -116,6 +124,8 @@ func New(s Settings) *Guard {
 		events:   newEvents(),
 	}
 	g.limit = g.limiter.Limit()
+	g.idlers.New = func() any { return newWaiter(g) }
+	g.callers.New = func() any { return newCaller() }
 	return g
 }
 
@@ -129,7 +139,7 @@ func (g *Guard) now(at time.Duration) time.Time { return g.start.Add(at) }
 // cuts nothing: new calls wait until enough have ended. actor and reason go into the events. Leaving mode enforce admits who waits.
 func (g *Guard) Configure(s Settings, actor, reason string) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	at := g.clock()
 	now := g.now(at)
 	from := g.settings.Mode
@@ -155,7 +165,7 @@ func (g *Guard) Settings() Settings {
 // open is refused.
 func (g *Guard) ForceBreaker(o breaker.Override) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	at := g.clock()
 	now := g.now(at)
 	g.breaker.Force(o, now)
@@ -181,7 +191,7 @@ func (g *Guard) Drain(ctx context.Context) error {
 
 func (g *Guard) startDrain() <-chan struct{} {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	defer g.unlock()
 	if g.drained == nil {
 		g.drained = make(chan struct{})
 		g.dismissLocked(g.clock(), everybody, Draining, 0)

@@ -76,13 +76,13 @@ func (g *Guard) seatLocked(a *ask, ticket breaker.Ticket, slotted bool) Permit {
 	s, i := g.permits.take()
 	s.stream, s.slotted, s.at = a.stream, slotted, a.at
 	s.ticket, s.changes, s.method, s.feature = ticket, g.changes, a.method, a.feature
-	if !a.call.Deadline.IsZero() {
-		s.deadline = a.call.Deadline.Sub(g.start)
+	if !a.deadline.IsZero() {
+		s.deadline = a.deadline.Sub(g.start)
 	}
 	for _, t := range g.tallies(a.method, a.at) {
 		t.Admitted++
 	}
-	if f := g.flow.at(a.at); a.call.Attempt > 0 {
+	if f := g.flow.at(a.at); a.attempt > 0 {
 		f.retries++
 	} else {
 		f.first++
@@ -122,7 +122,7 @@ func (p Permit) Answered() {
 		return
 	}
 	p.g.mu.Lock()
-	defer p.g.mu.Unlock()
+	defer p.g.unlock()
 	s := p.g.permits.find(p)
 	if s == nil || s.answered {
 		return
@@ -160,7 +160,7 @@ func (p Permit) Stream() {
 		return
 	}
 	p.g.mu.Lock()
-	defer p.g.mu.Unlock()
+	defer p.g.unlock()
 	p.g.streamLocked(p)
 }
 
@@ -171,7 +171,7 @@ func (p Permit) MethodStreams() {
 		return
 	}
 	p.g.mu.Lock()
-	defer p.g.mu.Unlock()
+	defer p.g.unlock()
 	if s := p.g.permits.find(p); s != nil && s.method != p.g.methods.other { // which is of many kinds
 		s.method.streams = true
 	}
@@ -204,7 +204,7 @@ func (p Permit) Done(o Outcome) {
 		return
 	}
 	p.g.mu.Lock()
-	defer p.g.mu.Unlock()
+	defer p.g.unlock()
 	p.g.doneLocked(p, o)
 }
 

@@ -8,43 +8,182 @@ import (
 	"github.com/capguard/capguard/internal/guard/queue"
 )
 
-// maxIdlers bounds the waiters that are kept for later use.
-const maxIdlers = 1000
+// maxTellers bounds how many tell Settlers at a time. Without a bound they would be nested as deep as the line is long when each Settler
+// ends its call at once and so settles the next.
+const maxTellers = 16
 
-// waiter is a call in the queue. Whoever takes it out of the line settles it, under the lock; it then has its answer in ready.
+// Settler is told the decision on a call that had to wait.
+type Settler interface {
+	// Settle is called once, with what Ask would have returned, in the goroutine of whatever call of the guard settled somebody, or of a
+	// timer. No lock of the guard is held, and it may call the guard. It should be brief: others wait to be told.
+	Settle(p Permit, d Decision)
+}
+
+// Wait is the wait of one call. It is a value, free to copy; the zero Wait is that of a call that need not wait. Safe for concurrent use.
+type Wait struct {
+	w   *waiter
+	seq uint64 // of the waiter's present use; another one there means that this wait is over
+}
+
+// Waiting tells whether the call had to wait, so that its decision is told to its Settler.
+func (w Wait) Waiting() bool { return w.w != nil }
+
+// Cancel takes the call out of the line, because its caller is gone: its Settler is told the reason Canceled, or DeadlineUnreachable if the
+// deadline of the call has passed. If the call was settled otherwise, that stands.
+func (w Wait) Cancel() { w.end(Canceled) }
+
+// end refuses the call for a reason if it still waits.
+func (w Wait) end(r Reason) {
+	if w.w == nil {
+		return
+	}
+	g := w.w.g
+	g.mu.Lock()
+	defer g.unlock()
+	if w.w.seq == w.seq {
+		g.giveUpLocked(w.w, g.clock(), r)
+	}
+}
+
+// waiter is a call in the queue, and used again for others. Whoever takes it out of the line settles it, under the lock. From then on its
+// use belongs to the one that will tell the Settler; the rest stays guarded by the lock, for a Wait and a timer may come late.
 type waiter struct {
-	call  Call
-	roll  int
-	since time.Duration
-	item  *queue.Item[*waiter]
+	g     *Guard
+	timer *time.Timer          // runs out when the queue gives up
+	seq   uint64               // how many of its uses are over
+	item  *queue.Item[*waiter] // nil when not in line
+	use
+}
 
-	settled bool
-	p       Permit
-	d       Decision
-	ready   chan struct{} // room for one
-	timer   *time.Timer   // runs out when the queue gives up
+// use is one use of a waiter.
+type use struct {
+	call    Call
+	roll    int
+	since   time.Duration
+	settler Settler
+
+	p    Permit
+	d    Decision
+	next *waiter // among the settled
+}
+
+func newWaiter(g *Guard) *waiter {
+	w := &waiter{g: g}
+	w.timer = time.AfterFunc(time.Hour, w.runOut)
+	w.timer.Stop()
+	return w
+}
+
+// begin names who will be told.
+func (w *waiter) begin(s Settler) Wait {
+	w.settler = s
+	return Wait{w: w, seq: w.seq}
+}
+
+// runOut ends a wait whose time has come. A timer that was stopped too late finds its waiter at rest, or in a use that has still time; that
+// use has set the timer again.
+func (w *waiter) runOut() {
+	g := w.g
+	g.mu.Lock()
+	defer g.unlock()
+	if at := g.clock(); w.item != nil && !w.item.Give.After(g.now(at)) {
+		g.giveUpLocked(w, at, QueueTimeout)
+	}
+}
+
+// tell tells the decision to the Settler, which may make the waiter's next use.
+func (w *waiter) tell() {
+	s, p, d := w.settler, w.p, w.d
+	w.timer.Stop()
+	w.use = use{}
+	w.g.idlers.Put(w)
+	s.Settle(p, d)
+}
+
+// waiters is a list in the order of arrival.
+type waiters struct{ first, last *waiter }
+
+func (l *waiters) add(w *waiter) {
+	if l.first == nil {
+		l.first = w
+	} else {
+		l.last.next = w
+	}
+	l.last = w
+}
+
+func (l *waiters) take() *waiter {
+	w := l.first
+	l.first = w.next
+	return w
+}
+
+// unlock unlocks, and tells those who were settled, unless enough others do so already.
+func (g *Guard) unlock() {
+	if g.settled.first == nil || g.tellers == maxTellers {
+		g.mu.Unlock()
+		return
+	}
+	g.tellers++
+	for g.settled.first != nil {
+		w := g.settled.take()
+		g.mu.Unlock()
+		w.tell()
+		g.mu.Lock()
+	}
+	g.tellers--
+	g.mu.Unlock()
+}
+
+// caller is the Settler of an Admit: a channel with room for one answer.
+type caller chan answer
+
+type answer struct {
+	p Permit
+	d Decision
+}
+
+func newCaller() caller { return make(caller, 1) }
+
+// Settle wakes the Admit.
+func (c caller) Settle(p Permit, d Decision) { c <- answer{p, d} }
+
+// wait blocks until w is settled. What was settled stands: a permit that came together with the end of ctx was given in time, and its
+// holder will notice.
+func (c caller) wait(ctx context.Context, w Wait) (Permit, Decision) {
+	select {
+	case a := <-c:
+		return a.p, a.d
+	case <-ctx.Done():
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		w.end(DeadlineUnreachable)
+	} else {
+		w.end(Canceled)
+	}
+	a := <-c
+	return a.p, a.d
 }
 
 // everybody matches all who wait.
 func everybody(*waiter) bool { return true }
 
 // queueLocked puts a call in line, or refuses it if it is not to wait. In a full line the last leaves, and may be the newcomer.
-func (g *Guard) queueLocked(a *ask, d *Decision) *waiter {
+func (g *Guard) queueLocked(c *Call, a *ask, d *Decision) *waiter {
 	if a.stream || g.limiter.Limit() == 0 || g.settings.Queue.MaxWait == 0 {
 		g.refuseLocked(a, d, LimitReached, g.hintLocked(a))
 		return nil
 	}
 	a.throw()
-	w := g.waiterLocked()
-	w.call, w.roll, w.since = a.call, a.roll, a.at
-	item, evicted, ok := g.line.Push(w, int(a.call.Criticality), a.lastMoment(), a.now)
+	w := g.idlers.Get().(*waiter)
+	item, evicted, ok := g.line.Push(w, int(c.Criticality), a.lastMoment(), a.now)
 	if !ok {
-		g.restLocked(w)
+		g.idlers.Put(w)
 		g.refuseLocked(a, d, LimitReached, g.hintLocked(a))
 		return nil
 	}
-	w.item = item
-	if a.call.Attempt > 0 {
+	w.call, w.roll, w.since, w.item = *c, a.roll, a.at, item
+	if a.attempt > 0 {
 		g.retriesInLine++
 	}
 	w.timer.Reset(item.Give.Sub(a.now))
@@ -56,66 +195,24 @@ func (g *Guard) queueLocked(a *ask, d *Decision) *waiter {
 
 // lastMoment is when an admission would still be of use; zero is always.
 func (a *ask) lastMoment() time.Time {
-	if a.call.Deadline.IsZero() {
+	if a.deadline.IsZero() {
 		return time.Time{}
 	}
-	return a.call.Deadline.Add(-a.need())
+	return a.deadline.Add(-a.need())
 }
 
-func (g *Guard) waiterLocked() *waiter {
-	if n := len(g.idlers); n > 0 {
-		w := g.idlers[n-1]
-		g.idlers = g.idlers[:n-1]
-		return w
+// giveUpLocked refuses one in line whose time, or whose caller, is gone.
+func (g *Guard) giveUpLocked(w *waiter, at time.Duration, r Reason) {
+	g.line.Remove(w.item)
+	if deadline := w.call.Deadline; !deadline.IsZero() && !g.now(at).Before(deadline) {
+		r = DeadlineUnreachable
 	}
-	return &waiter{ready: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
-}
-
-// restLocked keeps a waiter for later use.
-func (g *Guard) restLocked(w *waiter) {
-	w.timer.Stop()
-	select {
-	case <-w.ready:
-	default:
-	}
-	*w = waiter{ready: w.ready, timer: w.timer}
-	if len(g.idlers) < maxIdlers {
-		g.idlers = append(g.idlers, w)
-	}
-}
-
-// wait blocks until somebody settles w, or gives up. What was settled stands: a permit that came together with the end of ctx was given in
-// time, and its holder will notice.
-func (g *Guard) wait(ctx context.Context, w *waiter) (Permit, Decision) {
-	select {
-	case <-w.ready:
-	case <-w.timer.C:
-	case <-ctx.Done():
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !w.settled {
-		g.line.Remove(w.item)
-		g.giveUpLocked(w, ctx.Err())
-	}
-	p, d := w.p, w.d
-	g.restLocked(w)
-	return p, d
-}
-
-// giveUpLocked refuses a waiter whose time, or whose caller, is gone.
-func (g *Guard) giveUpLocked(w *waiter, ended error) {
-	at := g.clock()
-	deadline := w.call.Deadline
-	switch {
-	case errors.Is(ended, context.DeadlineExceeded), !deadline.IsZero() && !g.now(at).Before(deadline):
-		g.turnAwayLocked(w, at, DeadlineUnreachable, never)
-	case ended != nil:
-		g.turnAwayLocked(w, at, Canceled, never)
-	default:
+	after := never
+	if r == QueueTimeout {
 		a := g.askAgainLocked(w, at)
-		g.turnAwayLocked(w, at, QueueTimeout, g.hintLocked(&a))
+		after = g.hintLocked(&a)
 	}
+	g.turnAwayLocked(w, at, r, after)
 }
 
 // dispatchLocked gives free slots to those who wait, the best first. A breaker that lets nobody pass sends them away, and a guard that does
@@ -153,9 +250,9 @@ func (g *Guard) grantLocked(w *waiter, at time.Duration, slotted bool) {
 
 // askAgainLocked is the ask of a waiter at a later moment: the flags may have changed since, and with them whose the feature's entry is.
 func (g *Guard) askAgainLocked(w *waiter, at time.Duration) ask {
-	a := ask{call: w.call, roll: w.roll}
-	g.identifyLocked(&a, at)
-	a.stream = false
+	a := ask{roll: w.roll}
+	g.identifyLocked(&w.call, &a, at)
+	a.now, a.stream = g.now(at), false
 	return a
 }
 
@@ -173,12 +270,13 @@ func (g *Guard) turnAwayLocked(w *waiter, at time.Duration, r Reason, after time
 	g.settleLocked(w, at)
 }
 
-// settleLocked wakes a waiter that is out of the line and has its answer.
+// settleLocked ends the wait of one that is out of the line and has its answer.
 func (g *Guard) settleLocked(w *waiter, at time.Duration) {
 	if w.call.Attempt > 0 {
 		g.retriesInLine--
 	}
-	w.settled = true
 	w.d.Wait = at - w.since
-	w.ready <- struct{}{}
+	w.seq++
+	w.item = nil
+	g.settled.add(w)
 }
