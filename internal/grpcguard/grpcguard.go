@@ -1,5 +1,6 @@
 // Package grpcguard is where the guard meets gRPC: it reads from the metadata of a call what a decision needs, turns a decision into the
 // status that its caller sees, recognises such a status again, and says what a status code from the back-end tells about the back-end.
+// What goes over the wire it reads and writes in either of two forms: as grpc-go has it, metadata and status, or as header fields.
 //
 // # Refusals
 //
@@ -7,6 +8,9 @@
 // makes a refusal and whoever meets one uses it, so that the two can not drift apart. A refusal carries an ErrorInfo of domain
 // "capguard" with every variable that its message mentions, a RetryInfo where a retry can help, and always the trailer
 // grpc-retry-pushback-ms, negative where a retry never helps: gRPC clients with a retry policy obey it by themselves.
+//
+// Refusal and AppendRefusal say the same in the two forms. The second costs a tenth, and a Refuser less again, because refusing must stay
+// cheap when most calls are refused.
 //
 // All texts that come from outside (names, reasons, methods) are made printable and cut to bounds before they go into a refusal.
 //
@@ -17,7 +21,8 @@
 //
 // # What this package does not do
 //
-// It decides nothing, it sends nothing and it keeps no state. All functions are safe for concurrent use.
+// It decides nothing, it sends nothing, and but for what a Refuser remembers it keeps no state. It knows no HTTP/2 beyond the fields that
+// carry a status. All functions are safe for concurrent use; a Said is for one call.
 package grpcguard
 
 // Domain is the domain of every ErrorInfo that the guard makes.

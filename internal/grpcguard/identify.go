@@ -24,28 +24,13 @@ const (
 // A feature is a flag id: 1 to 63 of a-z, 0-9, '-', '_' and '.', the first of them a letter or a digit. A tenant is 1 to 128 bytes of
 // printable text. Attempts beyond 100 count as 100.
 func Identify(md metadata.MD, defaults guard.Call) guard.Call {
-	c, b := defaults, parseBaggage(md[BaggageKey])
-	if s, ok := first(md[FeatureKey], b.feature, IsFeature); ok {
-		c.Feature = s
-	}
-	if s, ok := first(md[TenantKey], b.tenant, isTenant); ok {
-		c.Tenant = s
-	}
-	if s, ok := first(md[CriticalityKey], b.criticality, isCriticality); ok {
-		c.Criticality, _ = guard.ParseCriticality(s)
-	}
-	c.Attempt = attempts(md[AttemptsKey])
-	return c
-}
-
-// first returns the first well-formed value of a metadata key, else of baggage.
-func first(values []string, baggage string, wellFormed func(string) bool) (string, bool) {
-	for _, v := range values {
-		if wellFormed(v) {
-			return v, true
+	var s Said
+	for _, name := range [...]string{FeatureKey, CriticalityKey, TenantKey, AttemptsKey, BaggageKey} {
+		for _, value := range md[name] {
+			s.Field(name, value)
 		}
 	}
-	return baggage, baggage != ""
+	return s.Call(defaults)
 }
 
 // IsFeature tells whether s can be the name of a feature: a flag id, as Identify describes it.
@@ -80,12 +65,12 @@ func isCriticality(s string) bool {
 	return ok
 }
 
-// attempts returns the number of earlier attempts that the first value tells.
-func attempts(values []string) int {
-	if len(values) == 0 || len(values[0]) > 10 {
+// attempts returns the number of earlier attempts that a value tells.
+func attempts(value string) int {
+	if len(value) > 10 {
 		return 0
 	}
-	n, err := strconv.Atoi(values[0])
+	n, err := strconv.Atoi(value)
 	if err != nil {
 		return 0
 	}
