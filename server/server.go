@@ -35,6 +35,7 @@ import (
 	"github.com/capguard/capguard/server/admin"
 	"github.com/capguard/capguard/server/config"
 	"github.com/capguard/capguard/server/proxy"
+	"github.com/capguard/capguard/server/relay"
 	"github.com/capguard/capguard/server/telemetry"
 )
 
@@ -175,7 +176,7 @@ func (s *Server) openBackends(context.Context) error {
 			continue
 		}
 		b, err := proxy.NewBackend(c, config.Settings(c), proxy.BackendOptions{
-			Dialer: s.wiring.dialer, TLS: secure, MaxMessageBytes: int(s.config.GetBounds().GetMaxMessageBytes()), Log: s.wiring.log,
+			Dialer: s.wiring.dialer, TLS: secure, Log: s.wiring.log,
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("back-end %s: %w", c.GetName(), err))
@@ -194,8 +195,10 @@ func (s *Server) openProxy() error {
 	}
 	bounds := s.config.GetBounds()
 	s.proxy = proxy.New(proxy.Options{
-		TLS: secure, Telemetry: s.telemetry, MaxMessageBytes: int(bounds.GetMaxMessageBytes()), MaxHeaderBytes: int(bounds.GetMaxHeaderBytes()),
-		MaxConnectionStreams: int(bounds.GetMaxConnectionStreams()), MaxConnections: int(bounds.GetMaxConnections()),
+		TLS: secure, Telemetry: s.telemetry, Limits: relay.Limits{
+			MessageBytes: int(bounds.GetMaxMessageBytes()), HeaderBytes: int(bounds.GetMaxHeaderBytes()),
+			Streams: int(bounds.GetMaxConnectionStreams()), Connections: int(bounds.GetMaxConnections()),
+		},
 	}, s.backends...)
 	return nil
 }

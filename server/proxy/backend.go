@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -15,20 +14,20 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/server/relay"
 )
-
-// DefaultMaxMessageBytes bounds messages where the options do not.
-const DefaultMaxMessageBytes = 64 << 20
 
 // BackendOptions are the wiring of a back-end.
 type BackendOptions struct {
-	// Dialer connects to an address of the back-end; nil is that of package net.
+	// Dialer connects to a target of the back-end, as it stands in the configuration without its scheme; nil is package net, with the
+	// names in targets resolved, and resolved again as time goes on.
 	Dialer func(ctx context.Context, address string) (net.Conn, error)
-	// TLS secures the connections; nil is plain text.
+	// TLS secures the connections; nil is plain text. Without a server name in it, that is the host of the target.
 	TLS *tls.Config
-	// MaxMessageBytes bounds one message of an answer; default DefaultMaxMessageBytes.
-	MaxMessageBytes int
+	// Stats takes the figures of the connections; nil is for nobody.
+	Stats *relay.Stats
 	// Log takes changes of the connections; nil discards them.
 	Log *slog.Logger
 }
@@ -38,6 +37,7 @@ type Backend struct {
 	cfg       *capguardv1.BackendConfig // as it was at the start
 	name      string
 	guard     *guard.Guard
+	refuser   *grpcguard.Refuser
 	endpoints *endpoints
 	log       *slog.Logger
 	table     atomic.Pointer[table]
@@ -46,7 +46,6 @@ type Backend struct {
 // NewBackend returns the back-end that cfg describes, guarded with settings s, and begins to connect to its targets; it does not wait for
 // them. Its error names every fault by its field. Close it after use.
 func NewBackend(cfg *capguardv1.BackendConfig, s guard.Settings, o BackendOptions) (*Backend, error) {
-	o.MaxMessageBytes = boundOr(o.MaxMessageBytes, DefaultMaxMessageBytes)
 	b := &Backend{cfg: proto.CloneOf(cfg), name: cmp.Or(cfg.GetName(), "default"), log: logOr(o.Log)}
 	b.log = b.log.With("backend", b.name)
 	t, err := newTable(cfg)
@@ -61,14 +60,8 @@ func NewBackend(cfg *capguardv1.BackendConfig, s guard.Settings, o BackendOption
 		return nil, err
 	}
 	b.guard = guard.New(s)
+	b.refuser = grpcguard.NewRefuser(b.name)
 	return b, nil
-}
-
-func boundOr(n, fallback int) int {
-	if n <= 0 {
-		return fallback
-	}
-	return min(n, math.MaxInt32)
 }
 
 func logOr(l *slog.Logger) *slog.Logger {
@@ -89,9 +82,9 @@ func (b *Backend) Routes() []string { return slices.Clone(b.table.Load().texts) 
 
 // Endpoints returns the state of each of its targets, in the order of the configuration.
 func (b *Backend) Endpoints() []*capguardv1.Endpoint {
-	states := make([]*capguardv1.Endpoint, len(b.endpoints.all))
-	for i, e := range b.endpoints.all {
-		states[i] = e.describe()
+	states := make([]*capguardv1.Endpoint, len(b.endpoints.targets))
+	for i, t := range b.endpoints.targets {
+		states[i] = t.describe()
 	}
 	return states
 }

@@ -2,158 +2,471 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/server/relay"
 	"github.com/capguard/capguard/server/telemetry"
 )
 
-// passage is one call on its way through the guard: it decides and observes. Whoever moves the frames makes it with arrive, defers leave,
-// asks admit, and calls the hooks. Each hook may be called from any goroutine.
+// passage is one call on its way through the guard: it decides and observes. It is the relay's Observer of the call, and the guard's Settler
+// while the call waits. Its methods are called from any goroutine; each that can meet a panic contains it, for one call may fail, the
+// others must not.
 type passage struct {
 	p         *Proxy
+	relayed   *relay.Call
 	backend   *Backend
 	method    string
 	unguarded bool // passes always, is not counted
+	rules     *rules
+	call      guard.Call
+	began     time.Time
+	ctx       context.Context // carries the server span if there is one
 
-	ctx      context.Context // of the call; carries the server span if there is one
-	rules    *rules
-	call     guard.Call
+	wait  guard.Wait    // while it is in line
+	asked atomic.Uint32 // whose turn it is when the guard has decided on a call that had to wait
+
+	mu       sync.Mutex
 	decision guard.Decision
 	permit   guard.Permit
-	endpoint *endpoint // where it goes; nil when it goes nowhere
+	settled  bool // there is a decision
+	over     bool // somebody knows how the call ended
+	left     bool // all is given back
+	address  *address
+	sent     time.Time
+	unsent   int // how often it did not reach its endpoint
 	life     life
 	spans    spans
-
-	began, sent time.Time
-	status      *status.Status // how it ended; nil when the handler did not live to tell
-	byCaller    bool           // whoever ended it was not the back-end
+	end      ending
+	stop     func() bool // of what ends an unguarded call when the guard stops
 }
 
-// arrive begins the passage of a call with metadata md. ctx ends when its caller is gone or its deadline has passed.
-func (p *Proxy) arrive(ctx context.Context, b *Backend, method string, md metadata.MD) *passage {
-	c := &passage{p: p, backend: b, method: method, ctx: ctx, began: time.Now()}
-	c.rules = b.table.Load().lookup(method)
-	c.call = grpcguard.Identify(md, c.rules.defaults)
-	c.call.Method = method
-	c.call.Deadline, _ = ctx.Deadline()
-	c.life.stream, c.life.proven = func() { c.permit.Stream() }, func() { c.permit.MethodStreams() }
-	return c
+// ending is how a call ended.
+type ending struct {
+	status   *status.Status // nil when nobody lived to tell
+	byCaller bool           // whoever ended it was not the back-end
+	traffic  relay.Traffic
 }
 
-// admit decides on the call. It returns nil, and then the call goes to c.endpoint; or the refusal with its trailers. A call that was
-// cancelled before anybody looked at it is not decided on: a flood of those would keep the others from the guard.
-func (c *passage) admit(md metadata.MD) (*status.Status, metadata.MD) {
-	switch {
-	case c.unguarded:
-		c.decision.Admitted = true
-	case errors.Is(c.ctx.Err(), context.Canceled):
-		c.decision.Reason = guard.Canceled
-		c.status, c.byCaller = status.FromContextError(c.ctx.Err()), true
-		return c.status, nil
+// The states of passage.asked: the goroutine that asked the guard goes on with the call, unless it has let go of it by then.
+const (
+	asking uint32 = iota
+	letGo
+	settled
+)
+
+// admit asks the guard, and goes on with the call if the answer comes at once.
+func (c *passage) admit() {
+	defer c.contain()
+	c.relayed.Observe(c)
+	if c.unguarded {
+		c.goOn(guard.Permit{}, guard.Decision{Admitted: true})
+		return
+	}
+	c.startServerSpan()
+	p, d, w := c.backend.guard.Ask(c.call, c)
+	if !w.Waiting() {
+		c.goOn(p, d)
+		return
+	}
+	c.wait = w
+	c.relayed.Detach()
+	if !c.asked.CompareAndSwap(asking, letGo) { // Settle came before.
+		c.resume()
+	}
+}
+
+// Settle takes the guard's decision on a call that had to wait.
+func (c *passage) Settle(p guard.Permit, d guard.Decision) {
+	c.mu.Lock()
+	c.permit, c.decision = p, d
+	c.mu.Unlock()
+	if c.asked.Swap(settled) == letGo {
+		defer c.contain()
+		c.resume()
+	}
+}
+
+// resume goes on with a call that had to wait.
+func (c *passage) resume() {
+	c.mu.Lock()
+	p, d := c.permit, c.decision
+	c.mu.Unlock()
+	c.goOn(p, d)
+}
+
+// goOn takes a decision to the relay.
+func (c *passage) goOn(p guard.Permit, d guard.Decision) {
+	switch to, over := c.settle(p, d); {
+	case over:
+		c.leave()
+	case !d.Admitted:
+		c.refuse()
+	case to == nil:
+		c.unreachable()
 	default:
-		c.startServerSpan(md)
-		c.permit, c.decision = c.backend.guard.Admit(c.ctx, c.call)
+		c.relayed.Forward(to.endpoint)
 	}
-	if !c.decision.Admitted {
-		return c.refuse()
-	}
-	e := c.backend.endpoints.pick(c.ctx)
-	if e == nil {
-		return c.unreachable()
-	}
-	c.endpoint = e
-	e.begin()
-	c.sent = time.Now()
-	c.life.begin()
-	c.startClientSpan(md)
-	return nil, nil
 }
 
-// refuse returns the refusal that the decision is.
-func (c *passage) refuse() (*status.Status, metadata.MD) {
-	st, trailer := grpcguard.Refusal(c.decision, c.call, c.backend.name)
-	c.status, c.byCaller = st, true
-	return st, trailer
+// settle notes the decision, and where an admitted call goes; over tells that it goes nowhere, as its caller is gone.
+func (c *passage) settle(p guard.Permit, d guard.Decision) (to *address, over bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.permit, c.decision, c.settled = p, d, true
+	if !c.over && d.Admitted {
+		c.pickLocked()
+	}
+	return c.address, c.over
+}
+
+// pickLocked chooses an address, and prepares the call for it.
+func (c *passage) pickLocked() {
+	c.address = c.backend.endpoints.pick(c.address)
+	if c.address == nil {
+		return
+	}
+	c.address.begin()
+	if !c.sent.IsZero() {
+		return // It goes again.
+	}
+	c.sent = time.Now()
+	c.life.sent = c.sent
+	c.startClientSpan()
+	c.limitTime()
+	c.watchLocked()
+}
+
+// limitTime takes off the deadline what the call has waited.
+func (c *passage) limitTime() {
+	if c.call.Deadline.IsZero() || c.decision.Wait == 0 {
+		return // What passed since its headers came is less than the network adds.
+	}
+	c.relayed.Set("grpc-timeout", grpcguard.FormatTimeout(c.call.Deadline.Sub(c.sent)))
+}
+
+// watchLocked asks to be woken when time alone changes something.
+func (c *passage) watchLocked() {
+	at := c.life.due()
+	if d := c.call.Deadline; !d.IsZero() {
+		if d = d.Add(maxSlack); at.IsZero() || d.Before(at) {
+			at = d
+		}
+	}
+	c.relayed.Wake(at)
+}
+
+// Progress takes how far the call has come.
+func (c *passage) Progress(p relay.Progress) {
+	defer c.contain()
+	now := time.Now()
+	c.mu.Lock()
+	switch p {
+	case relay.RequestBegun:
+		c.life.requested = now
+	case relay.RequestComplete:
+		c.life.halfClosed = true
+	case relay.ManyRequests:
+		c.life.many = true
+	case relay.Answered:
+		c.life.answered = now
+	case relay.ManyAnswers:
+		c.life.shown = true
+	}
+	e := c.concludeLocked(now)
+	permit := c.permit
+	c.mu.Unlock()
+	if p == relay.Answered {
+		permit.Answered()
+	}
+	tell(permit, e)
+}
+
+// concludeLocked draws the conclusion, once the call was sent.
+func (c *passage) concludeLocked(now time.Time) evidence {
+	if c.sent.IsZero() || c.over {
+		return nothing
+	}
+	e := c.life.conclude(now)
+	c.watchLocked()
+	return e
+}
+
+// tell tells the guard what has turned out.
+func tell(p guard.Permit, e evidence) {
+	switch e {
+	case stream:
+		p.Stream()
+	case methodStream:
+		p.MethodStreams()
+	}
+}
+
+// Woken looks at the call again: it may have become a stream, or its deadline may have passed while its back-end had it.
+func (c *passage) Woken(now time.Time) {
+	defer c.contain()
+	c.mu.Lock()
+	e := c.concludeLocked(now)
+	late := !c.over && !c.call.Deadline.IsZero() && !now.Before(c.call.Deadline.Add(maxSlack))
+	permit := c.permit
+	c.mu.Unlock()
+	tell(permit, e)
+	if late {
+		st, byCaller := c.expired()
+		c.finish(st, byCaller, relay.Traffic{})
+	}
+}
+
+// Unsent sends a call once more that did not reach its endpoint, elsewhere if there is another.
+func (c *passage) Unsent(err error) {
+	defer c.contain()
+	to, over := c.sendAgain()
+	switch {
+	case over:
+	case to == nil:
+		c.backend.log.Debug("call not sent", "method", c.method, "error", err)
+		c.unreachable()
+	default:
+		c.relayed.Forward(to.endpoint)
+	}
+}
+
+// sendTime is how long a call may look for an endpoint that takes it.
+const sendTime = time.Second
+
+func (c *passage) sendAgain() (to *address, over bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return nil, true
+	}
+	c.address.end(guard.Ignored, 0)
+	if c.unsent++; c.unsent > len(c.backend.endpoints.targets) || time.Since(c.sent) >= sendTime {
+		c.address = nil
+		return nil, false
+	}
+	c.pickLocked()
+	return c.address, false
+}
+
+// Ended takes the end of a call that the relay has forwarded, or that waits.
+func (c *passage) Ended(e relay.End) {
+	defer c.contain()
+	st, byCaller := c.judge(e)
+	switch {
+	case e.Lost:
+		c.relayed.Answer(c.fields(st))
+	case e.By == relay.ByRelay:
+		c.relayed.Answer(c.fields(st))
+	}
+	c.close(st, byCaller, e.Traffic)
+}
+
+// judge returns the status that an end is, and whether somebody else than the back-end ended the call.
+func (c *passage) judge(e relay.End) (st *status.Status, byCaller bool) {
+	switch {
+	case e.By == relay.ByCaller:
+		return c.canceled()
+	case e.By == relay.ByRelay:
+		return status.New(codes.ResourceExhausted, e.Reason), true
+	case e.Lost:
+		return status.New(codes.Unavailable, e.Reason), false
+	case e.Broken && e.Code == http2.ErrCodeCancel && c.nearDeadline(): // So grpc-go's server tells of it.
+		return c.expired()
+	case e.Broken:
+		return status.New(resetCode(e.Code), e.Reason), false
+	case e.GRPCStatus != "":
+		return status.New(grpcguard.ParseCode(e.GRPCStatus), grpcguard.DecodeMessage(e.GRPCMessage)), false
+	case e.Status == "200" && !c.relayed.GRPC():
+		return status.New(codes.OK, ""), false
+	}
+	return status.New(grpcguard.HTTPCode(e.Status), "HTTP status "+e.Status), false
+}
+
+// resetCode returns the code that a reset stands for, as gRPC maps them. (grpc's doc/PROTOCOL-HTTP2.md)
+func resetCode(c http2.ErrCode) codes.Code {
+	switch c {
+	case http2.ErrCodeRefusedStream:
+		return codes.Unavailable
+	case http2.ErrCodeCancel:
+		return codes.Canceled
+	case http2.ErrCodeEnhanceYourCalm:
+		return codes.ResourceExhausted
+	case http2.ErrCodeInadequateSecurity:
+		return codes.PermissionDenied
+	}
+	return codes.Internal
+}
+
+// canceled returns what is behind a call that its caller ended: that, or its deadline.
+//
+// A deadline often looks like a cancellation: the caller's clock strikes first, and the caller resets the call. So what comes within a
+// tenth of the call's time, 50 ms at most, before its deadline, is taken for the deadline. The back-end had the call, and was too slow.
+func (c *passage) canceled() (_ *status.Status, byCaller bool) {
+	if c.nearDeadline() {
+		return c.expired()
+	}
+	return status.New(codes.Canceled, "the caller ended the call"), true
+}
+
+func (c *passage) nearDeadline() bool {
+	d := c.call.Deadline
+	return !d.IsZero() && time.Until(d) <= min(d.Sub(c.began)/10, maxSlack)
+}
+
+// expired returns what a call is whose deadline has passed: too slow an answer, if it was sent at all.
+func (c *passage) expired() (_ *status.Status, byCaller bool) {
+	if c.relayed.Sent() {
+		return status.New(codes.DeadlineExceeded, "the deadline passed while the back-end had the call"), false
+	}
+	return status.New(codes.DeadlineExceeded, "the deadline passed before the call could be sent"), true
+}
+
+// maxSlack is the most that a caller's clock is taken to strike before the guard's, and that an answer at the deadline is waited for.
+const maxSlack = 50 * time.Millisecond
+
+// refuse answers with the refusal that the decision is.
+func (c *passage) refuse() {
+	c.mu.Lock()
+	d := c.decision
+	c.mu.Unlock()
+	var area [8]relay.Field
+	fields := c.backend.refuser.Append(area[:0], d, c.call)
+	c.relayed.Answer(c.forCaller(fields))
+	c.close(status.New(grpcguard.Code(d.Reason), ""), true, relay.Traffic{})
 }
 
 // reconnectAfter is when a retry may find an endpoint again: the longest pause between two attempts to connect, jittered.
 func reconnectAfter() time.Duration { return maxBackoff/2 + rand.N(maxBackoff/2) }
 
-// unreachable returns the refusal of a call that found no endpoint. If its caller is gone, that is the reason, and tells nothing of the
-// back-end.
-func (c *passage) unreachable() (*status.Status, metadata.MD) {
-	if err := c.ctx.Err(); err != nil {
-		c.status, c.byCaller = status.FromContextError(err), true
-		return c.status, nil
-	}
+// maxBackoff is the longest pause between two attempts to connect to an endpoint.
+const maxBackoff = 2 * time.Second
+
+// unreachable refuses a call that found no endpoint.
+func (c *passage) unreachable() {
+	c.mu.Lock()
 	c.decision.Admitted, c.decision.Reason, c.decision.RetryAfter = false, guard.BackendUnreachable, reconnectAfter()
-	st, trailer := c.refuse()
-	c.byCaller = false
-	return st, trailer
+	d := c.decision
+	c.mu.Unlock()
+	c.relayed.Answer(c.forCaller(c.backend.refuser.Append(nil, d, c.call)))
+	c.close(status.New(codes.Unavailable, "no endpoint can be reached"), false, relay.Traffic{})
 }
 
-// answered tells that the back-end sent the headers of its answer.
-func (c *passage) answered() {
-	c.permit.Answered()
-	c.life.headers()
+// finish ends the call with a status of the guard's own.
+func (c *passage) finish(st *status.Status, byCaller bool, t relay.Traffic) {
+	c.relayed.Answer(c.fields(st))
+	c.close(st, byCaller, t)
 }
 
-// request tells of a message to the back-end, response of one from it, halfClose of the end of the request.
-func (c *passage) request()   { c.life.request() }
-func (c *passage) response()  { c.life.response() }
-func (c *passage) halfClose() { c.life.halfClose() }
+// fields returns the header list of a status of the guard's own.
+func (c *passage) fields(st *status.Status) []relay.Field {
+	return c.forCaller(grpcguard.AppendStatus(nil, st))
+}
 
-// end tells with what status the call ended. byCaller says that it was not the back-end who ended it.
-func (c *passage) end(st *status.Status, byCaller bool) { c.status, c.byCaller = st, byCaller }
+// forCaller makes an answer one that its caller understands: who does not speak gRPC looks at the :status alone.
+func (c *passage) forCaller(fields []relay.Field) []relay.Field { return answerFor(c.relayed, fields) }
 
-// leave gives everything back and tells what happened. It must be deferred as soon as there is a passage, so that it runs on every path,
-// panics and runtime.Goexit among them; only then is the permit safe.
+// close notes how the call ended, and gives everything back if the guard has decided; if not, it is made to.
+func (c *passage) close(st *status.Status, byCaller bool, t relay.Traffic) {
+	c.mu.Lock()
+	first := !c.over
+	if first {
+		c.over, c.end = true, ending{st, byCaller, t}
+	}
+	decided := c.settled
+	c.mu.Unlock()
+	switch {
+	case !first:
+	case decided:
+		c.leave()
+	default:
+		c.wait.Cancel() // Its Settle leaves.
+	}
+}
+
+// leave gives everything back and tells what happened, once.
 func (c *passage) leave() {
 	now := time.Now()
-	o := c.outcome(c.life.end())
-	c.permit.Done(o)
-	if c.endpoint != nil {
-		c.endpoint.end(o, now)
+	c.mu.Lock()
+	if c.left {
+		c.mu.Unlock()
+		return
+	}
+	c.left = true
+	o := c.outcomeLocked()
+	c.mu.Unlock()
+	c.permit.Done(o) // From here on nobody writes to the passage.
+	if c.address != nil {
+		c.address.end(o, c.serviceTime(o, now))
+	}
+	if c.stop != nil {
+		c.stop()
 	}
 	if !c.unguarded {
 		c.record(now)
 	}
 }
 
-// outcome returns what the call told about the back-end.
-func (c *passage) outcome(streaming bool) guard.Outcome {
+// serviceTime is what the call tells of the speed of its endpoint; 0 is nothing.
+func (c *passage) serviceTime(o guard.Outcome, now time.Time) time.Duration {
+	if o != guard.Success || c.life.streaming {
+		return 0
+	}
+	return now.Sub(c.sent)
+}
+
+// outcomeLocked returns what the call told about the back-end.
+func (c *passage) outcomeLocked() guard.Outcome {
+	st := c.end.status
 	switch {
-	case c.status == nil || c.byCaller || c.unguarded:
+	case st == nil || c.end.byCaller || c.unguarded:
 		return guard.Ignored
 	case c.decision.Reason == guard.BackendUnreachable && !c.decision.Admitted:
 		return guard.Failure // Nobody was there: the breaker must know, and there is no latency to learn from.
-	case streaming && c.status.Code() == codes.DeadlineExceeded:
+	case c.life.streaming && st.Code() == codes.DeadlineExceeded:
 		return guard.Ignored // A stream that lived until its caller's time was up is no sign of overload.
 	}
-	return c.rules.outcome(c.status.Code())
+	return c.rules.outcome(st.Code())
 }
 
 // record hands the call to telemetry.
 func (c *passage) record(now time.Time) {
 	code, decision := codes.Unknown, telemetry.Decision(guard.None)
-	if c.status != nil {
-		code = c.status.Code()
+	if c.end.status != nil {
+		code = c.end.status.Code()
 	}
 	if !c.decision.Admitted {
 		decision = telemetry.Decision(c.decision.Reason)
 	}
 	var upstream time.Duration
-	if c.endpoint != nil {
+	if c.address != nil {
 		upstream = now.Sub(c.sent)
 	}
 	c.p.telemetry.Call(c.ctx, c.backend.name, c.method, decision, code, now.Sub(c.began), upstream, c.decision.Wait)
 	c.endSpans(decision, telemetry.CodeName(code))
 }
+
+// contain keeps a panic to its call.
+func (c *passage) contain() {
+	r := recover()
+	if r == nil {
+		return
+	}
+	c.backend.log.Error("call panicked", "method", c.method, "panic", r, "stack", string(debug.Stack()))
+	c.finish(errPanicked, true, relay.Traffic{})
+}
+
+var (
+	errPanicked = status.New(codes.Internal, "the guard failed on this call; please report this bug")
+	// errDrained ends what passed unguarded when the guard stops.
+	errDrained = status.New(codes.Unavailable, "the guard is shutting down; try again at once, elsewhere")
+)

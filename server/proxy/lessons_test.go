@@ -114,26 +114,18 @@ func unharmed(t *testing.T, w *world, limit int, want counts) {
 	}
 }
 
-// Lesson: the same for calls whose deadline had passed before they could be sent, because a connection takes its time: the first one of
-// all, or the first one of a user agent.
+// Lesson: the same for calls whose deadline had passed before they could be sent, because a connection takes its time.
 func TestDeadlinesThatPassBeforeSending(t *testing.T) {
-	for name, good := range map[string]int64{"no connection": 0, "none for its user agent": 1} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := start(t, agents(t, good, hole))
-				defer w.stop()
-				time.Sleep(time.Duration(good) * time.Second) // Until that one is connected.
-				before := w.backend.Guard().Status().Limit.Limit
-				for range 100 {
-					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-					_, err := w.call(ctx, "x")
-					code(t, err, codes.DeadlineExceeded)
-					cancel()
-				}
-				unharmed(t, w, before, counts{ignored: 100})
-			})
-		})
-	}
+	bubble(t, only(upper, func(p *plan) { p.settings, p.backend.Dialer = guard.Default(), hole }), func(t *testing.T, w *world) {
+		before := w.backend.Guard().Status().Limit.Limit
+		for range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			_, err := w.call(ctx, "x")
+			code(t, err, codes.DeadlineExceeded)
+			cancel()
+		}
+		unharmed(t, w, before, counts{ignored: 100})
+	})
 }
 
 // hole is a dialer that never gets an answer.
@@ -142,32 +134,36 @@ func hole(ctx context.Context, _ string) (net.Conn, error) {
 	return nil, ctx.Err()
 }
 
-// agents is the plan of a back-end that takes some good connections, later ones are dialed by then; and of a client with a user agent.
-func agents(t *testing.T, good int64, then dialer) plan {
-	n := &network{at: map[string]*node{}}
-	n.serve("10.0.0.1:80", upper)
-	t.Cleanup(n.close)
-	var dialed atomic.Int64
-	return only(upper, func(p *plan) {
-		p.settings = guard.Default()
-		p.dial = []grpc.DialOption{grpc.WithUserAgent("java/1")}
-		p.backend.Dialer = func(ctx context.Context, address string) (net.Conn, error) {
-			if dialed.Add(1) <= good {
-				return n.dial(ctx, address)
-			}
-			return then(ctx, address)
-		}
-	})
-}
-
-// Lesson: grpc-go's own failures must not surface as PERMISSION_DENIED or UNKNOWN: a connection that there was when the endpoint was
-// chosen, and then was not, is a refusal as any other.
+// Lesson: a connection that there was when the endpoint was chosen, and then was not, is a refusal as any other. Here the back-end takes
+// one connection, and leaves when it is called; it says that it has begun nothing.
 func TestAConnectionThatFailsAfterTheChoice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := start(t, agents(t, 1, refuse))
-		defer w.stop()
+	var dialed atomic.Int64
+	leaves := func(ctx context.Context, address string) (net.Conn, error) {
+		if dialed.Add(1) > 1 {
+			return refuse(ctx, address)
+		}
+		ours, theirs := net.Pipe()
+		go func() { // Until ours is closed.
+			_, _ = theirs.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // SETTINGS
+			buf, seen := make([]byte, 4096), 0
+			for seen < 120 { // Preface, SETTINGS and HEADERS.
+				n, err := theirs.Read(buf)
+				if err != nil {
+					return
+				}
+				seen += n
+			}
+			_, _ = theirs.Write([]byte("\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")) // GOAWAY
+			_, _ = io.Copy(io.Discard, theirs)
+		}()
+		return ours, nil
+	}
+	bubble(t, only(upper, func(p *plan) { p.backend.Dialer = leaves }), func(t *testing.T, w *world) {
 		time.Sleep(time.Second)
 		s := w.open(t.Context())
+		if err := s.SendMsg(text(strings.Repeat("x", 100))); err != nil {
+			t.Fatal(err)
+		}
 		st := code(t, s.RecvMsg(&wrapperspb.StringValue{}), codes.Unavailable)
 		checkRefusal(t, st, s.Trailer(), guard.BackendUnreachable)
 		if got, want := w.counts(), (counts{failed: 1}); got != want {

@@ -181,7 +181,7 @@ func TestMessagesAreBounded(t *testing.T) {
 		}
 		return s.SendMsg(text(strings.Repeat(m.GetValue(), 100)))
 	}
-	bounded := func(p *plan) { p.options.MaxMessageBytes, p.backend.MaxMessageBytes = 1000, 1000 }
+	bounded := func(p *plan) { p.options.Limits.MessageBytes = 1000 }
 	for name, n := range map[string]int{"request": 1001, "answer": 100} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, only(handler, bounded), func(t *testing.T, w *world) {
@@ -201,7 +201,7 @@ func TestMessagesAreBounded(t *testing.T) {
 }
 
 func TestAbsurdHeadersAreRefused(t *testing.T) {
-	bubble(t, only(upper, func(p *plan) { p.options.MaxHeaderBytes = 8 << 10 }), func(t *testing.T, w *world) {
+	bubble(t, only(upper, func(p *plan) { p.options.Limits.HeaderBytes = 8 << 10 }), func(t *testing.T, w *world) {
 		ctx := withHeader(t.Context(), "junk", strings.Repeat("x", 10<<10))
 		if _, err := w.call(ctx, "x"); err == nil {
 			t.Error("10 KiB of headers passed a bound of 8 KiB")
@@ -214,7 +214,7 @@ func TestAbsurdHeadersAreRefused(t *testing.T) {
 
 // "A client that opens streams without end": those beyond the bound wait at the client, and cost the guard nothing.
 func TestTheCallsOfOneConnectionAreBounded(t *testing.T) {
-	bubble(t, only(hangs, func(p *plan) { p.options.MaxConnectionStreams = 3 }), func(t *testing.T, w *world) {
+	bubble(t, only(hangs, func(p *plan) { p.options.Limits.Streams = 3 }), func(t *testing.T, w *world) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		w.open(ctx) // The client learns of the bound with the first.
@@ -233,7 +233,7 @@ func TestTheCallsOfOneConnectionAreBounded(t *testing.T) {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	bubble(t, only(upper, func(p *plan) { p.options.MaxConnections = 1 }), func(t *testing.T, w *world) {
+	bubble(t, only(upper, func(p *plan) { p.options.Limits.Connections = 1 }), func(t *testing.T, w *world) {
 		if _, err := w.call(t.Context(), "x"); err != nil {
 			t.Fatal(err)
 		}

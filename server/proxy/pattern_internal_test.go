@@ -37,7 +37,7 @@ func TestPatterns(t *testing.T) {
 func TestGoodTargets(t *testing.T) {
 	for _, s := range []string{"localhost:80", "10.0.0.1:80", "[::1]:80", "dns:///stock.internal:443", "dns://10.0.0.53/stock:80",
 		"unix:/run/stock.sock", "unix:///run/stock.sock", "unix:stock.sock"} {
-		if err := checkTarget(s); err != nil {
+		if _, err := parseTarget(s); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,35 +1,32 @@
-// Package proxy is the data path: calls come in, are decided on from their headers, and pass as raw frames to a back-end and back.
+// Package proxy is the data path: it joins the relay, which moves frames and decides nothing, with the guards, which decide and know no
+// frames.
 //
 // # The seam
 //
-// The way of a call is cut in two. A passage (gate.go) decides and observes: it identifies the call, asks the guard, picks an endpoint,
-// makes spans and metrics, and is told, as the call goes on, of its first sign of life, of its messages and of its end. It knows nothing
-// of how frames move. The handler (handler.go) moves frames between a grpc-go server stream and a grpc-go client stream and calls those
-// hooks. A faster relay replaces the handler and leaves the passage as it is.
+// A passage (gate.go) is one call on its way: it identifies the call from its headers, asks the guard, picks an endpoint, makes spans and
+// metrics, and is told by the relay, as the call goes on, of its first sign of life, of its messages and of its end. A call that has to
+// wait in the guard's line costs no goroutine: the guard tells the passage when it is decided.
 //
 // # Transparency
 //
-// Any method of any service passes, whatever it carries: metadata with duplicates and binary values, trailers, status details, deadlines
-// (what is left of them after the wait in line), half-close and cancellation in both directions, the authority, and headers as soon as
-// they arrive. What belongs to one connection alone (content-length, te, grpc-timeout and the like) is made anew on the other.
-//
-// Messages compressed with gzip are unpacked and packed again, in the encoding that each side chose. This is the place where grpc-go
-// binds: a request in an encoding that it does not know is refused with UNIMPLEMENTED, which makes clients choose another. It also
-// writes its own name behind every user agent; callers that do not use the same grpc-go see theirs with that suffix.
+// Any method of any service passes, whatever it carries, as it came: fields in their order, with duplicates and binary values, whatever the
+// encoding, trailers, status details, half-close and cancellation in both directions, resets with their codes. The guard changes
+// three fields: grpc-timeout, from which the wait in line is taken; traceparent and tracestate, if it makes spans; and a host that says the
+// same as the :authority goes.
 //
 // # Invariants
 //
-// A refused call is answered Trailers-Only, before its message is read. A permit is given back exactly once, on every path out of the
-// handler. A side that does not read stops the other side after the windows of flow control are full, about a megabyte; nothing is
-// buffered beyond. Health and reflection of the back-end always pass; they are neither refused nor counted.
+// A refused call is answered Trailers-Only, before its message is read. A permit is given back exactly once, on every path. A side that does
+// not read stops the other side after the windows of flow control are full. Health and reflection of the back-end always pass; they are
+// neither refused nor counted.
 //
 // Whoever ends a call first determines what its caller sees: the back-end's status if there is one; else the fault in the caller's own
 // request; else the caller's cancellation or deadline.
 //
 // # What this package does not do
 //
-// It does not retry (beyond calls that a closing connection provably never processed), it changes no message, and it decides nothing:
-// package guard does.
+// It does not retry (beyond calls that a back-end provably never began), it changes no message, and it decides nothing: package guard
+// does. It speaks no HTTP/2 itself: package relay does.
 package proxy
 
 import (
@@ -41,14 +38,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
-	"golang.org/x/net/netutil"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/capguard/capguard/internal/grpcguard"
+	"github.com/capguard/capguard/server/relay"
 	"github.com/capguard/capguard/server/telemetry"
 )
 
@@ -58,31 +54,15 @@ type Options struct {
 	TLS *tls.Config
 	// Telemetry takes spans and figures; nil discards them.
 	Telemetry *telemetry.Telemetry
-	// MaxMessageBytes bounds one message of a request; default DefaultMaxMessageBytes.
-	MaxMessageBytes int
-	// MaxHeaderBytes bounds the headers of a call; default 64 KiB.
-	MaxHeaderBytes int
-	// MaxConnectionStreams bounds the calls that are open at once on one connection; more of them wait at the client; default 250.
-	MaxConnectionStreams int
-	// MaxConnections bounds the connections of one listener; more of them wait to be accepted; default 10,000.
-	MaxConnections int
+	// Limits bound what a client may ask.
+	Limits relay.Limits
 }
-
-// Times of the data port. Clients may ping as often as gRPC allows them to at the most; a stricter rule cuts well-meant streams.
-const (
-	handshakeTimeout = 20 * time.Second
-	idleTimeout      = 30 * time.Minute // of a connection without calls
-	pingAfter        = time.Minute      // of silence, to notice clients that vanished
-	pingTimeout      = 20 * time.Second
-	minPing          = 10 * time.Second
-)
 
 // Proxy stands in front of one or more back-ends. Safe for concurrent use.
 type Proxy struct {
-	server         *grpc.Server
-	backends       []*Backend
-	telemetry      *telemetry.Telemetry
-	maxConnections int
+	relay     *relay.Relay
+	backends  []*Backend
+	telemetry *telemetry.Telemetry
 
 	// drained is done when nothing guarded is left to be waited for: what passed unguarded ends then, too.
 	drained context.Context
@@ -92,34 +72,21 @@ type Proxy struct {
 // New returns a proxy before backends, of which a call goes to the first that has a route for its method. At least one back-end is
 // needed. They stay the caller's to close, after Drain.
 func New(o Options, backends ...*Backend) *Proxy {
-	p := &Proxy{backends: backends, telemetry: o.Telemetry, maxConnections: boundOr(o.MaxConnections, 10_000)}
+	p := &Proxy{backends: backends, telemetry: o.Telemetry}
 	if p.telemetry == nil {
 		p.telemetry = telemetry.Discard()
 	}
 	p.drained, p.drain = context.WithCancel(context.Background())
-	options := []grpc.ServerOption{
-		grpc.UnknownServiceHandler(p.handle),
-		grpc.ForceServerCodecV2(rawCodec{}),
-		grpc.MaxRecvMsgSize(boundOr(o.MaxMessageBytes, DefaultMaxMessageBytes)),
-		grpc.MaxHeaderListSize(uint32(boundOr(o.MaxHeaderBytes, 64<<10))),
-		grpc.MaxConcurrentStreams(uint32(boundOr(o.MaxConnectionStreams, 250))),
-		grpc.StaticStreamWindowSize(streamWindow),
-		grpc.StaticConnWindowSize(connectionWindow),
-		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: pingAfter, Timeout: pingTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		grpc.WaitForHandlers(true),
-	}
-	if o.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(o.TLS)))
-	}
-	p.server = grpc.NewServer(options...)
+	p.relay = relay.New(relay.Options{Decide: p.decide, TLS: o.TLS, Limits: o.Limits})
 	return p
 }
 
+// Stats returns the figures of the data port.
+func (p *Proxy) Stats() *relay.Stats { return p.relay.Stats() }
+
 // Serve answers the calls that come in on lis, until Drain; then it returns nil. It may be called for several listeners at once.
 func (p *Proxy) Serve(lis net.Listener) error {
-	if err := p.server.Serve(netutil.LimitListener(lis, p.maxConnections)); err != nil {
+	if err := p.relay.Serve(lis); err != nil {
 		return fmt.Errorf("serve data port %s: %w", lis.Addr(), err)
 	}
 	return nil
@@ -129,28 +96,94 @@ func (p *Proxy) Serve(lis net.Listener) error {
 // calls in flight may end until ctx does. What is left then is cut, and the error says so.
 func (p *Proxy) Drain(ctx context.Context) error {
 	defer p.drain()
-	stopped := make(chan struct{})
-	go func() { // Ends before Drain does.
-		defer close(stopped)
-		p.server.GracefulStop()
-	}()
-	errs := make([]error, len(p.backends))
-	var wg sync.WaitGroup
+	errs := make([]error, len(p.backends)+1)
+	var guards, port sync.WaitGroup
+	port.Go(func() { errs[len(p.backends)] = p.relay.Drain(ctx) })
 	for i, b := range p.backends {
-		wg.Go(func() { errs[i] = b.guard.Drain(ctx) })
+		guards.Go(func() { errs[i] = b.guard.Drain(ctx) })
 	}
-	wg.Wait()
+	guards.Wait()
 	p.drain()
-	select {
-	case <-stopped:
-	case <-ctx.Done():
-		p.server.Stop()
-		<-stopped
-	}
+	port.Wait()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("drain data port: %w", err)
 	}
 	return nil
+}
+
+// decide is asked by the relay for each call.
+func (p *Proxy) decide(call *relay.Call) {
+	method := call.Path()
+	if !utf8.ValidString(method) { // Traces and metrics take nothing but text; no method is named so.
+		st := status.Newf(codes.Unimplemented, "malformed method name: %+q", method[:min(len(method), 256)])
+		call.Answer(answerFor(call, grpcguard.AppendStatus(nil, st)))
+		return
+	}
+	b, unguarded := p.route(method)
+	if b == nil {
+		call.Answer(answerFor(call, grpcguard.AppendStatus(nil, p.noRoute(method))))
+		return
+	}
+	c := p.arrive(call, b, method)
+	if unguarded {
+		c.unguarded = true
+		c.stop = context.AfterFunc(p.drained, func() { c.finish(errDrained, true, relay.Traffic{}) })
+	}
+	c.admit()
+}
+
+// arrive begins the passage of a call.
+func (p *Proxy) arrive(call *relay.Call, b *Backend, method string) *passage {
+	c := &passage{p: p, relayed: call, backend: b, method: method, began: call.Arrived(), ctx: background}
+	c.rules = b.table.Load().lookup(method)
+	var said grpcguard.Said
+	var deadline time.Time
+	for _, f := range call.Fields() {
+		if f.Name == "grpc-timeout" {
+			if d, ok := grpcguard.ParseTimeout(f.Value); ok && deadline.IsZero() {
+				deadline = c.began.Add(d)
+			}
+			continue
+		}
+		said.Field(f.Name, f.Value)
+	}
+	c.call = said.Call(c.rules.defaults)
+	c.call.Method, c.call.Deadline = method, deadline
+	return c
+}
+
+// background is the context of calls that carry no span.
+var background = context.Background()
+
+// answerFor makes fields, which are an answer in gRPC, one that the caller understands: who does not speak gRPC looks at the :status alone.
+func answerFor(call *relay.Call, fields []relay.Field) []relay.Field {
+	if call.GRPC() {
+		return fields
+	}
+	for i, f := range fields {
+		if f.Name == "grpc-status" {
+			fields[0].Value = httpStatus(grpcguard.ParseCode(f.Value))
+		}
+		if f.Name == "content-type" {
+			fields[i].Value = "text/plain"
+		}
+	}
+	return fields
+}
+
+// httpStatus returns the :status that says about the same as a code of the guard's.
+func httpStatus(c codes.Code) string {
+	switch c {
+	case codes.Unimplemented:
+		return "404"
+	case codes.ResourceExhausted:
+		return "429"
+	case codes.Internal:
+		return "500"
+	case codes.DeadlineExceeded:
+		return "504"
+	}
+	return "503"
 }
 
 // route returns the back-end of method, or nil, and whether the method is one that always passes.

@@ -4,124 +4,290 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
+	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/server/relay"
 )
 
-// Windows of flow control, in bytes. They are fixed: windows that grow with the speed of a connection would let one caller that stops
-// reading hold megabytes.
-const (
-	streamWindow     = 256 << 10
-	connectionWindow = 1 << 20
-)
+// place is what a target's text says.
+type place struct {
+	network    string // tcp or unix
+	host, port string // of tcp
+	path       string // of unix
+	nameServer string // to ask for the host; "" is what the machine asks
+}
 
-// replayBuffer is how much of a call's request is kept, in bytes, until the back-end has shown that it took the call: a call that a
-// closing connection never processed is sent again by itself.
-const replayBuffer = 64 << 10
-
-const (
-	connectTimeout = 3 * time.Second // for one attempt to connect
-	maxBackoff     = 2 * time.Second // between attempts: a back-end that comes back is to be seen soon
-)
-
-// balance spreads the calls of one target over the addresses behind its name, and keeps all of them connected.
-const balance = `{"loadBalancingConfig":[{"round_robin":{}}]}`
-
-// checkTarget returns what is wrong with an address of a back-end.
-func checkTarget(target string) error {
+// parseTarget reads `host:port`, `dns:///host:port`, `dns://name-server/host:port` or `unix:/path`.
+func parseTarget(target string) (p place, err error) {
 	const want = "want host:port, dns:///host:port or unix:/path"
 	if path, ok := strings.CutPrefix(target, "unix:"); ok {
 		if strings.Trim(path, "/") == "" {
-			return fmt.Errorf("target %q has no path; %s", target, want)
+			return p, fmt.Errorf("target %q has no path; %s", target, want)
 		}
-		return nil
+		return place{network: "unix", path: strings.TrimPrefix(path, "//")}, nil
 	}
 	address := target
 	if scheme, rest, ok := strings.Cut(target, "://"); ok {
 		if scheme != "dns" {
-			return fmt.Errorf("target %q has the unknown scheme %q; %s", target, scheme, want)
+			return p, fmt.Errorf("target %q has the unknown scheme %q; %s", target, scheme, want)
 		}
-		_, address, _ = strings.Cut(rest, "/") // What is before the slash is the name server to ask.
+		p.nameServer, address, _ = strings.Cut(rest, "/")
 	}
-	host, port, err := net.SplitHostPort(address)
+	if p.host, p.port, err = net.SplitHostPort(address); err != nil {
+		return p, fmt.Errorf("target %q: %w; %s", target, err, want)
+	}
+	if n, err := strconv.Atoi(p.port); err != nil || n < 1 || n > 65535 || p.host == "" || strings.ContainsAny(p.host, "/ ") {
+		return p, fmt.Errorf("target %q needs a host and a port from 1 to 65535; %s", target, want)
+	}
+	p.network = "tcp"
+	return p, nil
+}
+
+// where returns what to dial when nothing is to be resolved.
+func (p place) where() string {
+	if p.network == "unix" {
+		return p.path
+	}
+	return net.JoinHostPort(p.host, p.port)
+}
+
+// Times of names: addresses are asked for again after a while, and when a connection fails, but not more often than that.
+const (
+	resolveEvery  = 30 * time.Second
+	resolveAtMost = 2 * time.Second
+	resolveTime   = 5 * time.Second
+)
+
+// target is one target of a back-end: an address, or a name that stands for some.
+type target struct {
+	text  string
+	place place
+	o     BackendOptions
+	log   *slog.Logger
+	tasks sync.WaitGroup
+	stop  context.CancelFunc
+	again chan struct{} // has something when a connection has failed
+
+	list atomic.Pointer[[]*address]
+}
+
+func newTarget(text string, o BackendOptions, log *slog.Logger) (*target, error) {
+	p, err := parseTarget(text)
 	if err != nil {
-		return fmt.Errorf("target %q: %w; %s", target, err, want)
+		return nil, err
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || host == "" || strings.ContainsAny(host, "/ ") {
-		return fmt.Errorf("target %q needs a host and a port from 1 to 65535; %s", target, want)
+	t := &target{text: text, place: p, o: o, log: log.With("target", text), again: make(chan struct{}, 1)}
+	t.list.Store(new([]*address))
+	ctx, stop := context.WithCancel(context.Background())
+	t.stop = stop
+	if p.network == "unix" || o.Dialer != nil || net.ParseIP(p.host) != nil {
+		t.become([]string{p.where()})
+		return t, nil
 	}
-	return nil
+	t.tasks.Go(func() { t.resolve(ctx) })
+	return t, nil
 }
 
-// dial makes a connection to target that identifies itself as userAgent, "" for that of gRPC.
-func dial(target, userAgent string, o BackendOptions) (*grpc.ClientConn, error) {
-	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(transportCredentials(o.TLS)),
-		grpc.WithDefaultServiceConfig(balance),
-		grpc.WithDisableServiceConfig(), // The guard's owner decides, not a TXT record.
-		grpc.WithIdleTimeout(0),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxBackoff},
-			MinConnectTimeout: connectTimeout,
-		}),
-		grpc.WithStaticStreamWindowSize(streamWindow),
-		grpc.WithStaticConnWindowSize(connectionWindow),
-		grpc.WithStatsHandler(encodingWatch{}),
-		grpc.WithNoProxy(), // What the environment says of proxies is not meant for the guard's neighbour.
-		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(rawCodec{}),
-			grpc.MaxCallRecvMsgSize(o.MaxMessageBytes),
-			grpc.MaxRetryRPCBufferSize(replayBuffer),
-		),
+func newEndpoints(targets []string, o BackendOptions, log *slog.Logger) (*endpoints, error) {
+	es := new(endpoints)
+	for i, text := range targets {
+		t, err := newTarget(text, o, log)
+		if err != nil {
+			es.close()
+			return nil, fmt.Errorf("targets[%d]: %w", i, err)
+		}
+		es.targets = append(es.targets, t)
 	}
-	if o.Dialer != nil {
-		options = append(options, grpc.WithContextDialer(o.Dialer))
-	}
-	if userAgent != "" {
-		options = append(options, grpc.WithUserAgent(userAgent))
-	}
-	conn, err := grpc.NewClient(target, options...)
-	if err != nil {
-		return nil, fmt.Errorf("dial target %q: %w", target, err)
-	}
-	return conn, nil
+	return es, nil
 }
 
-func transportCredentials(c *tls.Config) credentials.TransportCredentials {
-	if c == nil {
-		return insecure.NewCredentials()
+func (t *target) addresses() []*address { return *t.list.Load() }
+
+func (t *target) close() {
+	t.stop()
+	t.tasks.Wait()
+	for _, a := range t.addresses() {
+		a.endpoint.Close()
 	}
-	return anyAuthority{credentials.NewTLS(c)}
 }
 
-// anyAuthority is TLS that lets a call carry the authority that its caller named. The connection is verified against the name in the
-// configuration as ever; the authority of one call is no part of that, it is what the caller says to the back-end.
-type anyAuthority struct {
-	credentials.TransportCredentials
-}
-
-// ClientHandshake does the handshake of TLS.
-func (a anyAuthority) ClientHandshake(ctx context.Context, authority string, c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := a.TransportCredentials.ClientHandshake(ctx, authority, c)
-	if t, ok := info.(credentials.TLSInfo); ok {
-		info = tlsInfo{t}
+// resolve keeps the addresses what the name stands for, until ctx ends. A name that cannot be resolved for a while keeps those it had.
+func (t *target) resolve(ctx context.Context) {
+	for {
+		switch found, err := t.lookup(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			t.log.WarnContext(ctx, "name not resolved", "error", err)
+		default:
+			t.become(found)
+		}
+		if !t.pause(ctx) {
+			return
+		}
 	}
-	return conn, info, err
 }
 
-// Clone copies the credentials, as gRPC asks.
-func (a anyAuthority) Clone() credentials.TransportCredentials {
-	return anyAuthority{a.TransportCredentials.Clone()}
+// pause waits until it is time to resolve again.
+func (t *target) pause(ctx context.Context) bool {
+	soonest, latest := time.After(resolveAtMost), time.After(resolveEvery)
+	if len(t.addresses()) == 0 {
+		latest = soonest
+	}
+	select {
+	case <-latest:
+		return true
+	case <-t.again:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case <-soonest:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
-type tlsInfo struct{ credentials.TLSInfo }
+func (t *target) lookup(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	hosts, err := t.resolver().LookupHost(ctx, t.place.host)
+	for i := range hosts {
+		hosts[i] = net.JoinHostPort(hosts[i], t.place.port)
+	}
+	return hosts, err
+}
 
-// ValidateAuthority allows every authority.
-func (tlsInfo) ValidateAuthority(string) error { return nil }
+func (t *target) resolver() *net.Resolver {
+	server := t.place.nameServer
+	if server == "" {
+		return net.DefaultResolver
+	}
+	if _, _, err := net.SplitHostPort(server); err != nil {
+		server = net.JoinHostPort(server, "53")
+	}
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server)
+	}}
+}
+
+// become connects to the addresses that are new, and leaves those that are gone.
+func (t *target) become(wheres []string) {
+	slices.Sort(wheres)
+	wheres = slices.Compact(wheres)
+	var next []*address
+	for _, a := range t.addresses() {
+		if slices.Contains(wheres, a.where) {
+			next = append(next, a)
+			continue
+		}
+		t.log.Info("address gone", "address", a.where)
+		defer a.retire() // When nobody finds it any more.
+	}
+	for _, w := range wheres {
+		if !slices.ContainsFunc(next, func(a *address) bool { return a.where == w }) {
+			next = append(next, t.connect(w))
+		}
+	}
+	t.list.Store(&next)
+}
+
+// connect begins to connect to one address.
+func (t *target) connect(where string) *address {
+	from := relay.Connecting
+	return &address{where: where, trust: 1, trusted: time.Now(), endpoint: relay.NewEndpoint(relay.EndpointOptions{
+		Dial:  func(ctx context.Context) (net.Conn, error) { return t.dial(ctx, where) },
+		TLS:   t.secure(),
+		Stats: t.o.Stats,
+		Changed: func(s relay.State, err error) {
+			t.tell(where, from, s, err)
+			from = s
+		},
+	})}
+}
+
+// keepAlive notices a host that vanished, without a PING that its server might take offence at.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+func (t *target) dial(ctx context.Context, where string) (net.Conn, error) {
+	if t.o.Dialer != nil {
+		return t.o.Dialer(ctx, where)
+	}
+	return (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, t.place.network, where)
+}
+
+// secure returns the TLS of the connections, which verifies the host of the target unless another name was given.
+func (t *target) secure() *tls.Config {
+	c := t.o.TLS
+	if c == nil || c.ServerName != "" {
+		return c
+	}
+	c = c.Clone()
+	if c.ServerName = t.place.host; c.ServerName == "" {
+		c.ServerName = "localhost" // As gRPC has it for sockets of a machine.
+	}
+	return c
+}
+
+// tell logs a change of state, and has the name resolved again when an address has failed.
+func (t *target) tell(where string, from, to relay.State, err error) {
+	switch to {
+	case relay.Closed:
+	case relay.Failed:
+		t.log.Warn("endpoint unreachable", "address", where, "from", stateName(from), "error", err)
+	default:
+		t.log.Info("endpoint changed", "address", where, "from", stateName(from), "to", stateName(to))
+	}
+	if to == relay.Failed || to == relay.Connecting {
+		select {
+		case t.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func stateName(s relay.State) string {
+	return strings.TrimPrefix(stateOf(s).String(), "STATE_")
+}
+
+func stateOf(s relay.State) capguardv1.Endpoint_State {
+	switch s {
+	case relay.Connecting:
+		return capguardv1.Endpoint_STATE_CONNECTING
+	case relay.Ready:
+		return capguardv1.Endpoint_STATE_READY
+	}
+	return capguardv1.Endpoint_STATE_FAILED
+}
+
+// describe returns the state of the target: that of its best address, and the calls at all of them.
+func (t *target) describe() *capguardv1.Endpoint {
+	d := &capguardv1.Endpoint{Target: t.text, State: capguardv1.Endpoint_STATE_FAILED}
+	addresses := t.addresses()
+	if len(addresses) == 0 {
+		d.State = capguardv1.Endpoint_STATE_CONNECTING
+	}
+	for _, a := range addresses {
+		switch s := stateOf(a.endpoint.State()); s {
+		case capguardv1.Endpoint_STATE_READY:
+			d.State = s
+		case capguardv1.Endpoint_STATE_CONNECTING:
+			if d.State == capguardv1.Endpoint_STATE_FAILED {
+				d.State = s
+			}
+		}
+		a.mu.Lock()
+		d.InFlight += int64(a.inFlight)
+		a.mu.Unlock()
+	}
+	return d
+}

@@ -9,37 +9,61 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/server/relay"
 	"github.com/capguard/capguard/server/telemetry"
 )
 
 // spans are the two spans of a traced call: the guard as a server, and as a client of the back-end. Both are nil without tracing.
 type spans struct{ server, client trace.Span }
 
-// startServerSpan begins the span of the call at the guard, as a child of what md says. Without tracing it does nothing, and md passes to
-// the back-end as it came.
-func (c *passage) startServerSpan(md metadata.MD) {
+// carrier lets a propagator read the trace context of a call and write it.
+type carrier struct{ call *relay.Call }
+
+// Get returns the first value of key, or "".
+func (c carrier) Get(key string) string {
+	for _, f := range c.call.Fields() {
+		if f.Name == key {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// Set replaces all values of key.
+func (c carrier) Set(key, value string) { c.call.Set(key, value) }
+
+// Keys returns all keys.
+func (c carrier) Keys() (keys []string) {
+	for _, f := range c.call.Fields() {
+		keys = append(keys, f.Name)
+	}
+	return keys
+}
+
+// startServerSpan begins the span of the call at the guard, as a child of what its headers say. Without tracing it does nothing, and the
+// headers pass to the back-end as they came.
+func (c *passage) startServerSpan() {
 	tracer := c.p.telemetry.Tracer
 	if tracer == nil {
 		return
 	}
-	c.ctx = propagation.TraceContext{}.Extract(c.ctx, telemetry.Carrier(md))
+	c.ctx = propagation.TraceContext{}.Extract(c.ctx, carrier{c.relayed})
 	c.ctx, c.spans.server = tracer.Start(c.ctx, strings.TrimPrefix(c.method, "/"),
 		trace.WithTimestamp(c.began), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(c.identity()...))
 }
 
-// startClientSpan begins the span of the call at the back-end and writes its context into md, for the back-end to continue.
-func (c *passage) startClientSpan(md metadata.MD) {
+// startClientSpan begins the span of the call at the back-end and writes its context into the headers, for the back-end to continue.
+func (c *passage) startClientSpan() {
 	if c.spans.server == nil {
 		return
 	}
 	ctx, span := c.p.telemetry.Tracer.Start(c.ctx, strings.TrimPrefix(c.method, "/"),
 		trace.WithTimestamp(c.sent), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(c.identity()...))
 	c.spans.client = span
-	propagation.TraceContext{}.Inject(ctx, telemetry.Carrier(md))
+	propagation.TraceContext{}.Inject(ctx, carrier{c.relayed})
 }
 
 // endSpans tells the decision and the end of the call on its spans.
@@ -64,7 +88,7 @@ func (c *passage) endSpan(s trace.Span, decision, code string) {
 		s.SetAttributes(append(c.figures(), attribute.String("capguard.decision", decision),
 			attribute.String("rpc.response.status_code", code))...)
 		onPurpose := !c.decision.Admitted && c.decision.Reason != guard.BackendUnreachable
-		if st := c.status; st != nil && !onPurpose && (telemetry.BlamesServer(st.Code()) || s == c.spans.client && st.Code() != codes.OK) {
+		if st := c.end.status; st != nil && !onPurpose && (telemetry.BlamesServer(st.Code()) || s == c.spans.client && st.Code() != codes.OK) {
 			s.SetStatus(otelcodes.Error, st.Message())
 			s.SetAttributes(attribute.String("error.type", code))
 		}
