@@ -200,7 +200,7 @@ func (s *Server) openProxy() error {
 			Streams: int(bounds.GetMaxConnectionStreams()), Connections: int(bounds.GetMaxConnections()),
 		},
 	}, s.backends...)
-	return nil
+	return s.telemetry.WatchRelay(s.proxy.Stats())
 }
 
 func (s *Server) guards() []*guard.Guard {

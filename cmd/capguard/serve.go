@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -136,6 +138,10 @@ func (f *serveFlags) setBackends(c *capguardv1.Config) error {
 	return nil
 }
 
+// gcPercent is how much garbage may be there beside what is alive. That is little, and a call leaves two kilobytes behind: at the usual 100
+// collecting them takes a quarter of the time of a call, for a dozen megabytes. GOGC in the environment overrules it.
+const gcPercent = 400
+
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var f serveFlags
 	fs := flag.NewFlagSet("capguard serve", flag.ContinueOnError)
@@ -143,6 +149,9 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.register(fs)
 	if err := parse(fs, args); err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	log, err := newLog(stderr, f.logFormat, f.logLevel)
 	if err != nil {

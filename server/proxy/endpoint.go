@@ -60,8 +60,7 @@ func (a *address) begin() {
 const latencyWeight = 0.1
 
 // end takes the outcome of a call that begin has counted, and how long it took if that tells anything.
-func (a *address) end(o guard.Outcome, took time.Duration) {
-	now := time.Now()
+func (a *address) end(o guard.Outcome, took time.Duration, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.inFlight--

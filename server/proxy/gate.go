@@ -139,7 +139,9 @@ func (c *passage) pickLocked() {
 	if !c.sent.IsZero() {
 		return // It goes again.
 	}
-	c.sent = time.Now()
+	if c.sent = c.began; c.decision.Wait > 0 {
+		c.sent = time.Now()
+	}
 	c.life.sent = c.sent
 	c.startClientSpan()
 	c.limitTime()
@@ -168,13 +170,15 @@ func (c *passage) watchLocked() {
 // Progress takes how far the call has come.
 func (c *passage) Progress(p relay.Progress) {
 	defer c.contain()
+	if p == relay.RequestComplete {
+		c.complete()
+		return
+	}
 	now := time.Now()
 	c.mu.Lock()
 	switch p {
 	case relay.RequestBegun:
 		c.life.requested = now
-	case relay.RequestComplete:
-		c.life.halfClosed = true
 	case relay.ManyRequests:
 		c.life.many = true
 	case relay.Answered:
@@ -189,6 +193,16 @@ func (c *passage) Progress(p relay.Progress) {
 		permit.Answered()
 	}
 	tell(permit, e)
+}
+
+// complete notes that the request is complete, which makes nobody a stream.
+func (c *passage) complete() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.life.halfClosed = true
+	if !c.sent.IsZero() && !c.over {
+		c.watchLocked()
+	}
 }
 
 // concludeLocked draws the conclusion, once the call was sent.
@@ -249,7 +263,7 @@ func (c *passage) sendAgain() (to *address, over bool) {
 	if c.over {
 		return nil, true
 	}
-	c.address.end(guard.Ignored, 0)
+	c.address.end(guard.Ignored, 0, time.Now())
 	if c.unsent++; c.unsent > len(c.backend.endpoints.targets) || time.Since(c.sent) >= sendTime {
 		c.address = nil
 		return nil, false
@@ -284,10 +298,12 @@ func (c *passage) judge(e relay.End) (st *status.Status, byCaller bool) {
 		return c.expired()
 	case e.Broken:
 		return status.New(resetCode(e.Code), e.Reason), false
+	case e.GRPCStatus == "0":
+		return statusOK, false
 	case e.GRPCStatus != "":
 		return status.New(grpcguard.ParseCode(e.GRPCStatus), grpcguard.DecodeMessage(e.GRPCMessage)), false
 	case e.Status == "200" && !c.relayed.GRPC():
-		return status.New(codes.OK, ""), false
+		return statusOK, false
 	}
 	return status.New(grpcguard.HTTPCode(e.Status), "HTTP status "+e.Status), false
 }
@@ -406,7 +422,7 @@ func (c *passage) leave() {
 	c.mu.Unlock()
 	c.permit.Done(o) // From here on nobody writes to the passage.
 	if c.address != nil {
-		c.address.end(o, c.serviceTime(o, now))
+		c.address.end(o, c.serviceTime(o, now), now)
 	}
 	if c.stop != nil {
 		c.stop()
@@ -451,7 +467,7 @@ func (c *passage) record(now time.Time) {
 	if c.address != nil {
 		upstream = now.Sub(c.sent)
 	}
-	c.p.telemetry.Call(c.ctx, c.backend.name, c.method, decision, code, now.Sub(c.began), upstream, c.decision.Wait)
+	c.p.telemetry.Call(c.backend.name, c.method, decision, code, now.Sub(c.began), upstream, c.decision.Wait)
 	c.endSpans(decision, telemetry.CodeName(code))
 }
 
@@ -466,6 +482,7 @@ func (c *passage) contain() {
 }
 
 var (
+	statusOK    = status.New(codes.OK, "")
 	errPanicked = status.New(codes.Internal, "the guard failed on this call; please report this bug")
 	// errDrained ends what passed unguarded when the guard stops.
 	errDrained = status.New(codes.Unavailable, "the guard is shutting down; try again at once, elsewhere")

@@ -37,9 +37,9 @@ func TestCallsAreMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tel.Call(t.Context(), "stock", "/shop.Stock/Check", "admitted", codes.OK, 30*time.Millisecond, 20*time.Millisecond, 5*time.Millisecond)
-	tel.Call(t.Context(), "stock", "/shop.Stock/Check", "shed_limit", codes.ResourceExhausted, time.Millisecond, 0, 0)
-	tel.Call(t.Context(), "stock", "/shop.Stock/Check", "admitted", codes.Unavailable, time.Millisecond, time.Millisecond, 0)
+	tel.Call("stock", "/shop.Stock/Check", "admitted", codes.OK, 30*time.Millisecond, 20*time.Millisecond, 5*time.Millisecond)
+	tel.Call("stock", "/shop.Stock/Check", "shed_limit", codes.ResourceExhausted, time.Millisecond, 0, 0)
+	tel.Call("stock", "/shop.Stock/Check", "admitted", codes.Unavailable, time.Millisecond, time.Millisecond, 0)
 	wants(t, page(t, tel),
 		`rpc_server_call_duration_seconds_count{capguard_backend="stock",rpc_method="/shop.Stock/Check",rpc_response_status_code="OK",rpc_system_name="grpc"} 1`,
 		`rpc_client_call_duration_seconds_sum{capguard_backend="stock",rpc_method="/shop.Stock/Check",rpc_response_status_code="OK",rpc_system_name="grpc"} 0.02`,
@@ -58,7 +58,7 @@ func TestMethodNamesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 3 * maxMethods {
-		tel.Call(t.Context(), "stock", fmt.Sprintf("/a.B/M%d", i), "admitted", codes.OK, 1, 1, 0)
+		tel.Call("stock", fmt.Sprintf("/a.B/M%d", i), "admitted", codes.OK, 1, 1, 0)
 	}
 	wants(t, page(t, tel), `rpc_method="_OTHER"`)
 	if n := strings.Count(page(t, tel), "rpc_server_call_duration_seconds_count"); n > maxMethods+10 {
@@ -73,12 +73,12 @@ func TestNonsenseDoesNotSpoilTheMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tel.Call(t.Context(), "stock", "/a.B/\xff", "admitted", codes.OK, 1, 1, 0)
-	tel.Call(t.Context(), "stock", "/a.B/"+strings.Repeat("long", 1000), "admitted", codes.OK, 1, 1, 0)
-	tel.Call(t.Context(), "stock", "/a.B/Good", "admitted", codes.OK, 1, 1, 0)
+	tel.Call("stock", "/a.B/\xff", "admitted", codes.OK, 1, 1, 0)
+	tel.Call("stock", "/a.B/"+strings.Repeat("long", 1000), "admitted", codes.OK, 1, 1, 0)
+	tel.Call("stock", "/a.B/Good", "admitted", codes.OK, 1, 1, 0)
 	for i := range 2 * maxMethods {
-		tel.Call(t.Context(), "stock", fmt.Sprintf("/a.B/Tried%d", i), "admitted", codes.Unimplemented, 1, 1, 0)
-		tel.Call(t.Context(), "stock", "/a.B/Good", "admitted", codes.Code(1000+i), 1, 1, 0)
+		tel.Call("stock", fmt.Sprintf("/a.B/Tried%d", i), "admitted", codes.Unimplemented, 1, 1, 0)
+		tel.Call("stock", "/a.B/Good", "admitted", codes.Code(1000+i), 1, 1, 0)
 	}
 	text := page(t, tel)
 	wants(t, text, `rpc_method="_OTHER",rpc_response_status_code="OK"`, `rpc_method="/a.B/Good",rpc_response_status_code="UNKNOWN"`)

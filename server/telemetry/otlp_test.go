@@ -1,8 +1,18 @@
 package telemetry
 
 import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/capguard/capguard/server/relay"
 )
 
 func TestFind(t *testing.T) {
@@ -61,6 +71,40 @@ func TestNewWithoutCollector(t *testing.T) {
 		t.Error("tracing was asked for and is off")
 	}
 	tel.Stop(1) // does not wait
+}
+
+// A collector gets the durations beside what the SDK's instruments have, and the last of them when the guard stops.
+func TestDurationsArePushed(t *testing.T) {
+	var mu sync.Mutex
+	var got []byte
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, body...)
+	}))
+	defer collector.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	tel, err := New(t.Context(), Settings{OTLPEndpoint: collector.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tel.WatchRelay(&relay.Stats{}); err != nil {
+		t.Fatal(err)
+	}
+	tel.Call("stock", "/shop.Stock/Check", "admitted", codes.OK, 3, 2, 1)
+	tel.Stop(10 * time.Second)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, want := range []string{"rpc.server.call.duration", "rpc.client.call.duration", "capguard.request.time_in_queue",
+		"/shop.Stock/Check", "capguard.relay.io"} {
+		if !bytes.Contains(got, []byte(want)) {
+			t.Errorf("the collector did not get %s", want)
+		}
+	}
 }
 
 func TestTracingIsOffUnlessAskedFor(t *testing.T) {

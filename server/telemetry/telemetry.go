@@ -3,10 +3,10 @@
 //
 // Traces are on only if somebody asked for them: the --otlp-endpoint flag, or one of the standard OTEL_* variables. When they are off,
 // Telemetry.Tracer is nil and nobody makes a span. Counters of decisions cost a call nothing: they are read from the guard when a
-// collector comes. A call pays for two histograms, whose attribute sets are made once.
+// collector comes. A call pays for two histograms, which are our own: a look-up, a mutex and two sums, without an allocation.
 //
 // Invariant: the number of attribute sets is bounded. Method names come from callers without end; beyond a bound they are "_OTHER", as
-// the OpenTelemetry conventions say.
+// the OpenTelemetry conventions say, and beyond a bound of sets "otel.metric.overflow", as its SDK does.
 //
 // What this package does not do: it makes no spans (the data path and the admin port do), it decides nothing, and no collector that is
 // slow, wrong or gone can delay a call.
@@ -28,6 +28,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -75,7 +76,8 @@ func New(ctx context.Context, s Settings) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	readers, page, err := newReaders(ctx, s.OTLPEndpoint)
+	durations := newDurations()
+	readers, page, err := newReaders(ctx, s.OTLPEndpoint, durations)
 	if err != nil {
 		return nil, errors.Join(err, stop(ctx, spans))
 	}
@@ -84,7 +86,7 @@ func New(ctx context.Context, s Settings) (*Telemetry, error) {
 	if spans != nil {
 		t.Tracer = spans.Tracer(scope, trace.WithInstrumentationVersion(s.Version))
 	}
-	t.instruments, err = newInstruments(t.meter.Meter(scope))
+	t.instruments, err = newInstruments(t.meter.Meter(scope), durations)
 	return t, err
 }
 
@@ -92,7 +94,7 @@ func New(ctx context.Context, s Settings) (*Telemetry, error) {
 func Discard() *Telemetry {
 	t := &Telemetry{Log: slog.New(slog.DiscardHandler), Metrics: http.NotFoundHandler(), meter: sdkmetric.NewMeterProvider()}
 	// Without a reader nothing can fail.
-	t.instruments, _ = newInstruments(t.meter.Meter(scope))
+	t.instruments, _ = newInstruments(t.meter.Meter(scope), newDurations())
 	return t
 }
 
@@ -148,10 +150,11 @@ func describe(ctx context.Context, version string) (*resource.Resource, error) {
 }
 
 // newReaders returns the Prometheus page, and the OTLP reader if metrics are to be pushed.
-func newReaders(ctx context.Context, endpoint string) ([]sdkmetric.Option, http.Handler, error) {
+func newReaders(ctx context.Context, endpoint string, d *durations) ([]sdkmetric.Option, http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	page, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo())
+	page, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo(),
+		otelprometheus.WithProducer(newProducer(d, metricdata.CumulativeTemporality)))
 	if err != nil {
 		return nil, nil, fmt.Errorf("make Prometheus page: %w", err)
 	}
@@ -161,7 +164,8 @@ func newReaders(ctx context.Context, endpoint string) ([]sdkmetric.Option, http.
 		return nil, nil, err
 	}
 	if push != nil {
-		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(push)))
+		p := newProducer(d, push.Temporality(sdkmetric.InstrumentKindHistogram))
+		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(push, sdkmetric.WithProducer(p))))
 	}
 	return options, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), nil
 }
