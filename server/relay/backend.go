@@ -36,6 +36,10 @@ func (c *conn) link(p *port) {
 		part, end, trailers, more := call.nextEarly(p)
 		if !call.goesTo(p) {
 			p.reset(http2.ErrCodeCancel)
+			c.mu.Lock()
+			n := p.due(len(part))
+			c.mu.Unlock()
+			call.creditDown(n)
 			return
 		}
 		if len(part) > 0 || end {
@@ -133,9 +137,9 @@ func (c *conn) checkAnswerBlock(p *port, end bool) (interim bool, bad malformed)
 		if p.remaining > 0 {
 			return false, "less than its content-length"
 		}
-		return false, checkTrailers(b.fields, true)
+		return false, checkTrailers(b.fields, true, b.known)
 	}
-	a, bad := checkAnswer(b.fields)
+	a, bad := checkAnswer(b.fields, b.known)
 	switch {
 	case bad != "":
 		return false, bad
@@ -183,7 +187,7 @@ func (c *conn) passAnswer(p *port, fields []Field, end, interim bool) {
 	case end:
 		call.finish(endOf(call.answer.status, fields))
 	case !interim && first:
-		call.progress(Answered)
+		c.answered = append(c.answered, call)
 	}
 }
 
@@ -195,11 +199,23 @@ func (c *Call) dropEarlyLocked() {
 	}
 }
 
+// tellAnswered tells of the answers that have begun in this turn, but for those that have ended in it too.
+func (c *conn) tellAnswered() {
+	for i, call := range c.answered {
+		c.answered[i] = nil
+		call.progress(Answered)
+	}
+	c.answered = c.answered[:0]
+}
+
 // answerLocked sends headers or trailers on p, behind what waits.
 func (c *conn) answerLocked(p *port, fields []Field, end, interim bool) {
 	if p.hasWaiting() { // Only trailers can come behind DATA.
 		c.end(p, slices.Clone(fields))
 		return
+	}
+	if interim && c.out.len() >= softOutput {
+		return // Who reads so slowly does without: there is no end to the number of these.
 	}
 	c.appendHeaders(p.id, fields, end, false)
 	p.headed = p.headed || !interim
@@ -252,6 +268,7 @@ func (c *conn) takeAnswerData(p *port, data []byte, end bool) *connError {
 	case end:
 		call.finish(End{Status: call.answer.status})
 	case before < 2 && after >= 2:
+		c.tellAnswered()
 		call.progress(ManyAnswers)
 	}
 	return nil

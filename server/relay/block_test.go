@@ -158,10 +158,12 @@ func TestPaddingAloneIsCredited(t *testing.T) {
 
 func TestPaddingThatIsWrong(t *testing.T) {
 	for name, act := range map[string]func(p *peer){
-		"DATA with too much":     func(p *peer) { p.request(1, false); p.frame(http2.FrameData, flagPadded, 1, "\x05abcd") },
-		"DATA, all of it":        func(p *peer) { p.request(1, false); p.frame(http2.FrameData, flagPadded, 1, "\x05abcde"[:5]) },
-		"HEADERS with too much":  func(p *peer) { p.frame(http2.FrameHeaders, flagPadded|flagEndHeaders, 1, "\x05abcd") },
-		"HEADERS and a priority": func(p *peer) { p.frame(http2.FrameHeaders, flagPadded|flagPriority|flagEndHeaders, 1, "\x01\x00\x00\x00\x00\x00") },
+		"DATA with too much":    func(p *peer) { p.request(1, false); p.frame(http2.FrameData, flagPadded, 1, "\x05abcd") },
+		"DATA, all of it":       func(p *peer) { p.request(1, false); p.frame(http2.FrameData, flagPadded, 1, "\x05abcde"[:5]) },
+		"HEADERS with too much": func(p *peer) { p.frame(http2.FrameHeaders, flagPadded|flagEndHeaders, 1, "\x05abcd") },
+		"HEADERS and a priority": func(p *peer) {
+			p.frame(http2.FrameHeaders, flagPadded|flagPriority|flagEndHeaders, 1, "\x01\x00\x00\x00\x00\x00")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, setup{}, func(r *rig, client, backend *peer) {
@@ -179,7 +181,7 @@ func TestPriorityIsIgnored(t *testing.T) {
 		client.priority(7, 1)
 		serve(client, 1, backend, 1)
 		client.priority(1, 7)
-		client.frame(0x10, 0, 0, "\x00\x00\x00\x01u=1")         // PRIORITY_UPDATE
+		client.frame(0x10, 0, 0, "\x00\x00\x00\x01u=1")          // PRIORITY_UPDATE
 		client.frame(0xfe, 0xff, 3, "something of an extension") // An unknown one.
 		client.style.priority = true
 		serve(client, 3, backend, 3)

@@ -16,7 +16,10 @@ func TestInterimAnswersPass(t *testing.T) {
 		backend.headers(1, false, ":status: 103", "link: a")
 		client.wantHeaders(1, ":status: 100")
 		client.wantHeaders(1, ":status: 103", "link: a")
-		reply(client, 1, backend, 1, grpcMessage("answer"))
+		backend.response(1)
+		client.wantHeaders(1, response()...)
+		backend.trailers(1)
+		client.wantTrailers(1, "grpc-status: 0")
 		if got := r.call(0).steps(); len(got) != 1 || got[0] != relay.Answered {
 			t.Errorf("the observer heard %v, want one Answered", got)
 		}

@@ -17,16 +17,17 @@ type Observer interface {
 	Unsent(err error)
 	// Woken comes at the time that Call.Wake has set, or up to 50 ms after it.
 	Woken(now time.Time)
-	// Ended tells how a call that was forwarded, or was detached, ended at its back-end or by its caller. It comes once, last, and not after
-	// Answer. Where the answer has broken off (e.Broken) the observer may still call Answer; if it does not, the client's stream is
-	// reset with e.Code.
+	// Ended tells how a call that was forwarded, or was detached, ended at its back-end or by its caller. It comes once, not after
+	// Answer, and last, but for a Progress or Woken that another goroutine is telling at that moment. Where the answer has broken off
+	// (e.Broken) the observer may still call Answer; if it does not, the client's stream is reset with e.Code.
 	Ended(e End)
 }
 
 // Progress is how far a call has come.
 type Progress uint8
 
-// What may be told of a call. A request that is complete with its headers or with its first DATA frame is only told to be complete.
+// What may be told of a call. A request that is complete with its headers or with its first DATA frame is only told to be complete, and of
+// an answer that begins and ends in one turn only Ended tells.
 const (
 	RequestBegun    Progress = iota // its first message, and more is to come
 	RequestComplete                 // its last byte

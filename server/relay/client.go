@@ -27,7 +27,7 @@ func (c *conn) takeRequest(call *Call) *connError {
 		c.stats.breach(Streams)
 		return c.countReset()
 	}
-	fields, r, bad := checkRequest(call.fields)
+	fields, r, bad := checkRequest(call.fields, b.known)
 	switch {
 	case b.large():
 		c.answerLarge(call)
@@ -152,7 +152,7 @@ func (c *conn) takeRequestTrailers() *connError {
 		return violation(http2.ErrCodeStreamClosed, "HEADERS on a stream that has ended")
 	case p.gotEnd: // It is only written by this goroutine.
 		return c.streamError(id, http2.ErrCodeStreamClosed)
-	case !end || b.large() || checkTrailers(b.fields, false) != "" || p.remaining > 0:
+	case !end || b.large() || checkTrailers(b.fields, false, b.known) != "" || p.remaining > 0:
 		c.stats.breach(BadHeaders)
 		return c.streamError(id, http2.ErrCodeProtocol)
 	}
@@ -167,13 +167,13 @@ func (c *conn) endRequest(p *port, trailers []Field) *connError {
 	call.complete, call.trailers = true, trailers
 	up := call.linkedLocked()
 	c.mu.Unlock()
+	call.progress(RequestComplete) // First: the back-end may answer at once.
 	if up != nil {
 		up.conn.mu.Lock()
 		up.conn.end(up, trailers)
 		up.conn.mu.Unlock()
 		c.touch(up.conn)
 	}
-	call.progress(RequestComplete)
 	return nil
 }
 
@@ -193,24 +193,27 @@ func (c *conn) takeRequestData(p *port, data []byte, end bool) *connError {
 		c.mu.Unlock()
 		return nil
 	}
-	c.held += int64(len(data))
 	call.complete = end
 	before := call.traffic.RequestMessages
 	largest := call.countRequestLocked(data)
 	after := call.traffic.RequestMessages
-	call.keepLocked(data)
+	most := int64(c.limits.MessageBytes)
+	large := most > 0 && largest > most
+	if !large {
+		c.held += int64(len(data))
+		call.keepLocked(data)
+	}
 	up := call.linkedLocked()
 	c.mu.Unlock()
 	c.stats.MessagesIn.Add(after - before)
-	if most := c.limits.MessageBytes; most > 0 && largest > int64(most) {
+	if large {
 		c.tooLarge(call, LargeMessage)
 		return nil
 	}
+	tellRequest(call, before, after, end) // First: the back-end may answer at once.
 	if up != nil && !c.pass(up, p, data, end) {
 		c.tooLarge(call, Buffered)
-		return nil
 	}
-	tellRequest(call, before, after, end)
 	return nil
 }
 

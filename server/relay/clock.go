@@ -26,16 +26,25 @@ const backendPing = 5*time.Minute + 10*time.Second
 func (c *conn) startClock() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.due = c.born.Sub(epoch) + c.limits.HandshakeTime
+	c.dueLocked(c.born.Sub(epoch) + c.limits.HandshakeTime)
 	c.timer = time.AfterFunc(c.limits.HandshakeTime, c.tick)
+}
+
+// dueLocked notes when the timer fires.
+func (c *conn) dueLocked(at time.Duration) {
+	c.due = at
+	c.dueSoon.Store(int64(at))
 }
 
 // wakeBy sees to it that the timer fires no later than at.
 func (c *conn) wakeBy(at time.Duration) {
+	if int64(at) >= c.dueSoon.Load() {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if at < c.due && !c.ended {
-		c.due = at
+		c.dueLocked(at)
 		c.timer.Reset(at - time.Since(epoch))
 	}
 }
@@ -51,7 +60,7 @@ func (c *conn) tick() {
 	woken, next := c.wokenLocked(now)
 	breach, late, due := c.lateLocked(now)
 	next = min(next, due)
-	c.due = next
+	c.dueLocked(next)
 	if next != never {
 		c.timer.Reset(max(next-now, wakeSlack))
 	}
@@ -277,7 +286,7 @@ func (c *conn) drain() {
 		c.out.set(appendPing(b, 0, drainPing))
 		c.drainAt = time.Since(epoch) + drainTime
 		if c.drainAt < c.due {
-			c.due = c.drainAt
+			c.dueLocked(c.drainAt)
 			c.timer.Reset(drainTime)
 		}
 	}

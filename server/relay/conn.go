@@ -37,6 +37,7 @@ type conn struct {
 	resets    bucket
 	control   bucket
 	touched   []*conn // others with something to send
+	answered  []*Call // whose answers began in this turn
 	swallowed []*port // answered before their request had come
 	bytesIn   int64
 
@@ -44,6 +45,7 @@ type conn struct {
 	useful  atomic.Bool  // something useful passed since the last control frame
 	partial atomic.Int64 // since when a frame or block is incomplete; 0: none is
 	heard   atomic.Int64 // when something came last
+	dueSoon atomic.Int64 // when the timer fires, to be looked at without the lock
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -58,7 +60,7 @@ type conn struct {
 	lingering bool // the peer is to have time to read why
 	hangUp    bool // to end when everything is written
 	sealed    int  // length of out with the last GOAWAY, beyond which nothing is written; 0: not yet, -1: it has been
-	encoder   *hpack.Encoder
+	encoder   encoder
 	send      int64 // window of the connection for what goes
 	receive   int64 // and for what comes
 	owed      int64 // what came and was not credited yet
@@ -74,8 +76,9 @@ type conn struct {
 	finalID   uint32 // the last stream that our GOAWAY lets in
 	pingAt    time.Duration
 	timer     *time.Timer
-	due       time.Duration // when timer fires
+	due       time.Duration // when timer fires; dueSoon is the same
 	ackTimer  *time.Timer
+	ackDue    bool          // ackTimer runs
 	idleSince time.Duration // never while there are streams
 	drainAt   time.Duration // when to send the last GOAWAY, whatever the client says
 
@@ -105,18 +108,7 @@ func newConn(nc net.Conn, l *Limits, s *Stats) *conn {
 	c.heard.Store(int64(now.Sub(epoch)))
 	c.decoder = hpack.NewDecoder(tableBytes, c.block.add)
 	c.block.most = l.HeaderBytes
-	c.encoder = hpack.NewEncoder((*encoded)(c))
-	c.encoder.SetMaxDynamicTableSizeLimit(tableBytes)
 	return c
-}
-
-// encoded lets the encoder append to the output of a connection.
-type encoded conn
-
-// Write appends b. The connection is locked.
-func (e *encoded) Write(b []byte) (int, error) {
-	e.out.set(append(e.out.open(), b...))
-	return len(b), nil
 }
 
 // serve is the life of a client's connection.
@@ -177,6 +169,7 @@ func (c *conn) turn() *connError {
 	before := c.input.r
 	err := c.frames()
 	c.bytesIn += int64(c.input.r - before)
+	c.tellAnswered()
 	c.endSwallowed()
 	c.flushTouched()
 	c.settle()
@@ -378,24 +371,34 @@ func (c *conn) pong(payload []byte) {
 
 // lazyAckTime is how long the answer to a PING may wait for something to travel with. gRPC measures with a PING for each reply, and a write
 // for each answer costs more than the call itself.
-const lazyAckTime = time.Millisecond
+const lazyAckTime = 10 * time.Millisecond
 
 func (c *conn) ackPing(payload []byte) *connError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.out.len()
 	c.out.set(appendPing(c.out.open(), http2.FlagPingAck, payload))
-	if c.lazy == 0 {
+	if !c.ackDue {
+		c.ackDue = true
 		c.ackLater()
 	}
 	c.lazy += c.out.len() - before
 	return nil
 }
 
+// ackLater has the answers sent that nothing has taken along by then. The timer is not stopped when something does: to move it costs more
+// than to let it run out in vain.
 func (c *conn) ackLater() {
 	if c.ackTimer == nil {
-		c.ackTimer = time.AfterFunc(lazyAckTime, c.flush)
+		c.ackTimer = time.AfterFunc(lazyAckTime, c.ackNow)
 		return
 	}
 	c.ackTimer.Reset(lazyAckTime)
+}
+
+func (c *conn) ackNow() {
+	c.mu.Lock()
+	c.ackDue = false
+	c.mu.Unlock()
+	c.flush()
 }

@@ -59,6 +59,7 @@ type Endpoint struct {
 	stop  context.CancelFunc
 	conns atomic.Pointer[[]*conn] // that take calls; never changed, but replaced
 	queue atomic.Int64            // len(waiting)
+	asked atomic.Int64            // so many want those who wait to be served; the first of them does
 	state atomic.Uint32
 	tasks sync.WaitGroup
 
@@ -265,7 +266,10 @@ func (e *Endpoint) leave(c *conn) {
 // send brings a call to a connection with room, or lets it wait for one. turn tells that this is the turn of its client's connection.
 func (e *Endpoint) send(up *port, turn bool) {
 	client := up.call.client
-	c := e.place(up)
+	var c *conn
+	if e.queue.Load() == 0 { // Nobody gets past those who wait.
+		c = e.place(up)
+	}
 	switch {
 	case c == nil:
 		e.wait(up)
@@ -357,8 +361,27 @@ func (p *port) unsent(why string) {
 	p.lost(End{Broken: true, Code: http2.ErrCodeRefusedStream, Reason: why}, true, nil)
 }
 
-// serve places those who wait, as far as there is room.
+// serve places those who wait, as far as there is room. One goroutine does so at a time, so that they keep their order; it looks again for
+// those that come meanwhile.
 func (e *Endpoint) serve() {
+	if e.queue.Load() == 0 || e.asked.Add(1) > 1 {
+		return
+	}
+	over := false
+	defer func() {
+		if !over { // A hook ended this goroutine.
+			e.asked.Store(0)
+		}
+	}()
+	for n := int64(1); !over; {
+		e.serveQueue()
+		if over = e.asked.CompareAndSwap(n, 0); !over {
+			n = e.asked.Load()
+		}
+	}
+}
+
+func (e *Endpoint) serveQueue() {
 	for {
 		w, ok := e.nextWaiting()
 		if !ok {

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -100,10 +101,8 @@ var badFields = map[string]string{
 
 func TestBadRequestTrailersEndTheCall(t *testing.T) {
 	bad := map[string]string{"a blank before a value": "x:  a", "a blank after a value": "x: a ", "a status": ":status: 200"}
+	maps.Copy(bad, badFields)
 	for name, l := range bad {
-		badFields[name+" of a request"] = l
-	}
-	for name, l := range badFields {
 		t.Run(name, func(t *testing.T) {
 			inRig(t, setup{}, func(r *rig, client, backend *peer) {
 				client.request(1, false)
@@ -118,9 +117,6 @@ func TestBadRequestTrailersEndTheCall(t *testing.T) {
 				serve(client, 3, backend, 3)
 			})
 		})
-	}
-	for name := range bad {
-		delete(badFields, name+" of a request")
 	}
 }
 
@@ -152,10 +148,7 @@ var badAnswers = map[string][]string{
 }
 
 func TestBadAnswerBreaksTheCall(t *testing.T) {
-	all := map[string][]string{}
-	for name, lines := range badAnswers {
-		all[name] = lines
-	}
+	all := maps.Clone(badAnswers)
 	for name, l := range badFields {
 		all[name] = response(l)
 	}

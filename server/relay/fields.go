@@ -23,13 +23,13 @@ type request struct {
 
 // checkRequest checks a request by section 8 of RFC 9113. It takes out of fields what belongs to one connection alone or says twice who is
 // asked, so that nothing is left that two readers could read in two ways.
-func checkRequest(fields []Field) (_ []Field, r request, m malformed) {
+func checkRequest(fields []Field, k *known) (_ []Field, r request, m malformed) {
 	r.length = -1
 	var seen pseudo
 	var authority, host string
 	regular, kept := false, fields[:0]
 	for _, f := range fields {
-		if m := checkField(f); m != "" {
+		if m := k.well(&f); m != "" {
 			return nil, r, m
 		}
 		if f.Name[0] == ':' {
@@ -159,12 +159,12 @@ func (a answer) empty() bool { return a.status == "204" || a.status == "304" }
 
 // checkAnswer is checkRequest for answers. Space around a value, which is no part of it, is taken off, as back-ends that know only lenient
 // clients send it; in a grpc-message it is written as what it stands for.
-func checkAnswer(fields []Field) (a answer, m malformed) {
+func checkAnswer(fields []Field, k *known) (a answer, m malformed) {
 	r := request{length: -1}
 	for i := range fields {
 		f := &fields[i]
 		trimField(f)
-		if m := checkField(*f); m != "" {
+		if m := k.well(f); m != "" {
 			return a, m
 		}
 		switch {
@@ -211,12 +211,12 @@ func trimField(f *Field) {
 }
 
 // checkTrailers checks the fields after a body.
-func checkTrailers(fields []Field, ofAnswer bool) malformed {
+func checkTrailers(fields []Field, ofAnswer bool, k *known) malformed {
 	for i := range fields {
 		if ofAnswer {
 			trimField(&fields[i])
 		}
-		if m := checkField(fields[i]); m != "" {
+		if m := k.well(&fields[i]); m != "" {
 			return m
 		}
 		if fields[i].Name[0] == ':' {
@@ -280,13 +280,6 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// passing names the fields whose value is another one in each call: they are not put into a header table, where they would push out what
-// comes again.
-var passing = map[string]bool{
-	"grpc-timeout": true, "traceparent": true, "tracestate": true, "grpc-message": true, "grpc-status-details-bin": true,
-	"content-length": true, "date": true, "grpc-trace-bin": true, "grpc-retry-pushback-ms": true, "x-request-id": true, "baggage": true,
 }
 
 // appendLiteral appends f without a look at the header table and without leaving a trace in it, so that the same bytes would serve any

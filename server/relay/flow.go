@@ -14,22 +14,23 @@ import (
 func (c *conn) appendHeaders(id uint32, fields []Field, end, literal bool) {
 	b := c.out.open()
 	start := len(b)
-	c.out.set(append(b, make([]byte, frameHeaderLen)...))
-	for i, f := range fields {
-		if i > 0 && (literal || passing[f.Name] && !f.Sensitive) {
-			c.out.set(appendLiteral(c.out.open(), f))
+	b = append(b, make([]byte, frameHeaderLen)...)
+	c.encoder.ready()
+	for i := range fields {
+		if literal && i > 0 {
+			b = appendLiteral(b, fields[i])
 			continue
 		}
-		_ = c.encoder.WriteField(f) // It appends, which never fails.
+		b = c.encoder.append(b, &fields[i], i == 0)
 	}
 	h := frameHeader{kind: http2.FrameHeaders, flags: http2.FlagHeadersEndHeaders, id: id}
 	if end {
 		h.flags |= http2.FlagHeadersEndStream
 	}
-	b = c.out.open()
 	h.length = len(b) - start - frameHeaderLen
 	if h.length <= c.frame {
 		appendFrameHeader(b[:start], h)
+		c.out.set(b)
 		return
 	}
 	c.out.set(appendSplit(b[:start], h, append([]byte(nil), b[start+frameHeaderLen:]...), c.frame))
@@ -65,7 +66,7 @@ func (c *conn) push(p *port, data []byte, end bool) (credit int, ok bool) {
 		data = data[gone:]
 	}
 	if len(data) > 0 && !c.waitLocked(p, data) {
-		return p.due(gone), false
+		return p.due(gone + len(data)), false // What is dropped waits for nobody any more.
 	}
 	if end {
 		c.end(p, nil)

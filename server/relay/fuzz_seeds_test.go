@@ -30,6 +30,8 @@ func scripts() [][]byte {
 		{0, client, 0, 2, 0, client, 20, 0, 1, 4, 1, 2, 3, 4},
 		{0, client, 0, 2, 0, client | 5<<3, 21, 1, 2, 3, 4, 5, backend, 18, 0x18},
 		{0, client, 18, 0x10, client, 0, 2, 0, client, 17, 1, client, 27, 2},
+		{4, client, 0, 2, 0, client, 13, 6, backend, 4, 6, backend, 4, 6, backend, 4, 6, backend, 4, 6, backend, 4, 6, client, 13, 0x46},
+		{0, client, 0, 2, 0, client, 0, 2, 0, backend | held, 0, 0, 0, client, 12, 8, backend | 1<<3, 0, 0, 0}, // an answer that comes too late
 		{0, backend, 18, 1, client, 0, 2, 0, client, 30, 6, client, 30, 1},
 	}
 }

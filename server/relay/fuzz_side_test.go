@@ -24,6 +24,7 @@ type side struct {
 	mute    bool   // it acknowledges nothing
 	held    bool   // what it says is not delivered yet
 	spoilt  bool   // it has said what nobody can follow: its own words are not checked on the other side
+	greedy  bool   // it may have gone beyond a window, or made one too large
 	out     []byte // said and not delivered
 	encoder *hpack.Encoder
 	block   bytes.Buffer
@@ -152,6 +153,7 @@ func (s *side) data(k *talk, n int, end bool) {
 		payload = append(payload, byte(s.style.pad))
 	}
 	payload = append(append(payload, pattern(k, k.said, n)...), make([]byte, s.style.pad)...)
+	s.greedy = s.greedy || len(payload) > s.twin.credit(k.id)
 	k.said += n
 	s.frame(http2.FrameData, flags, k.id, payload)
 	k.ends(end)
@@ -192,6 +194,8 @@ func (s *side) hears() {
 			s.hearsFields(e)
 		case http2.FrameData:
 			s.hearsData(e)
+		case http2.FrameGoAway:
+			s.hearsBlame(e)
 		case http2.FrameRSTStream:
 			if k := s.byID[e.id]; k != nil {
 				k.over = true
@@ -200,6 +204,14 @@ func (s *side) hears() {
 	}
 	if len(s.twin.broken) > 0 {
 		s.game.fail("the relay breaks HTTP/2 towards side %d: %s", s.number, s.twin.broken)
+	}
+}
+
+// hearsBlame checks that the relay blames nobody for what he has not done.
+func (s *side) hearsBlame(e event) {
+	code := e.code(4)
+	if !s.spoilt && (code == http2.ErrCodeCompression || code == http2.ErrCodeFlowControl && !s.greedy || code == http2.ErrCodeInternal) {
+		s.game.fail("the relay blames side %d: %v", s.number, e)
 	}
 }
 

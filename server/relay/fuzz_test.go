@@ -25,14 +25,28 @@ type game struct {
 	verdict  string
 }
 
-// lowBounds are met by short scripts.
-var lowBounds = relay.Limits{Streams: 12, HeaderBytes: 4000, Continuations: 5, MessageBytes: 0, Resets: 40, ControlFrames: 100,
-	OutputBytes: 64 << 10, HeldBytes: 100 << 10, BufferedBytes: 400 << 10}
+// newGame returns a game that has not begun.
+func newGame(script []byte, loud bool) *game {
+	g := &game{script: script, loud: loud, talks: map[string]*talk{}}
+	bounds := lowBounds
+	if len(script) > 0 && script[0]&0x80 != 0 {
+		bounds = lowerBounds
+	}
+	g.lab = relay.NewLab(bounds, 2, g.decide)
+	return g
+}
+
+// Bounds that short scripts meet, now and then and often.
+var (
+	lowBounds = relay.Limits{Streams: 12, HeaderBytes: 4000, Continuations: 5, Resets: 40, ControlFrames: 100,
+		OutputBytes: 64 << 10, HeldBytes: 100 << 10, BufferedBytes: 400 << 10}
+	lowerBounds = relay.Limits{Streams: 3, HeaderBytes: 4000, Continuations: 5, MessageBytes: 1 << 30, Resets: 3, ControlFrames: 10,
+		OutputBytes: 1 << 10, HeldBytes: 10 << 10, BufferedBytes: 40 << 10}
+)
 
 // play runs a script and returns what was wrong; "" if nothing was.
 func play(script []byte, loud bool) (verdict, story string) {
-	g := &game{script: script, loud: loud, talks: map[string]*talk{}}
-	g.lab = relay.NewLab(lowBounds, 2, g.decide)
+	g := newGame(script, loud)
 	defer g.lab.Close()
 	g.open(g.next())
 	for len(g.script) > 0 && g.verdict == "" {
@@ -88,6 +102,9 @@ func (g *game) open(how byte) {
 
 func (g *game) client(how byte) {
 	s := newSide(g, g.lab.Client(), false)
+	if how&0x70 == 0x70 {
+		return // It says nothing of what it should.
+	}
 	s.raw([]byte(http2.ClientPreface))
 	s.greet(how)
 }
@@ -256,7 +273,7 @@ func (s *side) speaks(k *talk, how byte) {
 // opens begins a call, or an answer.
 func (s *side) opens(n, how, policy byte) {
 	if s.backend {
-		if k := s.pick(n); k != nil && (!k.begun || how&0x80 != 0) && !k.over {
+		if k := s.pick(n); k != nil && (!k.begun && !k.over || how&0x80 != 0) {
 			s.answers(k, how&1 != 0, how)
 		}
 		return
@@ -307,7 +324,8 @@ func (s *side) answers(k *talk, end bool, how byte) {
 	status := []string{"200", "200", "200", "204", "304", "100", "103", "404"}[how>>1&7]
 	fields := []hpack.HeaderField{{Name: ":status", Value: status}, {Name: "x-tag", Value: k.tag}}
 	if status[0] != '1' {
-		fields = append(fields, hpack.HeaderField{Name: "x-from", Value: k.self}, hpack.HeaderField{Name: "x-secret", Value: k.tag, Sensitive: true})
+		fields = append(fields, hpack.HeaderField{Name: "x-from", Value: k.self},
+			hpack.HeaderField{Name: "x-secret", Value: k.tag, Sensitive: true})
 		k.begun = true
 	}
 	switch how >> 4 & 7 {
@@ -324,7 +342,7 @@ func (s *side) answers(k *talk, end bool, how byte) {
 
 // closes ends a stream with trailers, or nearly so.
 func (s *side) closes(k *talk, how byte) {
-	if k == nil || k.over || k.end >= 0 && how&0x10 == 0 {
+	if k == nil || (k.over || k.end >= 0) && how&0x10 == 0 {
 		return
 	}
 	if s.backend && !k.begun && how&0x20 == 0 {
@@ -352,6 +370,7 @@ var amounts = []uint32{1, 7, 100, 1000, 20_000, 65_535, 1 << 20, 1<<31 - 1 - 655
 
 func (s *side) grants(k *talk, how byte) {
 	n := amounts[how&7]
+	s.greedy = s.greedy || n >= 1<<20 || how&0x38 == 0x38
 	if how&0x38 == 0x38 {
 		n = []uint32{0, 1<<31 - 1}[how&1]
 	}
@@ -373,6 +392,7 @@ func (s *side) sets(how, value byte) {
 		{0x77, 0, 1, 2, 3, 4, 5, 6, 7},
 	}
 	first, second := choices[int(how&0xf)%len(choices)], choices[int(how>>4)%len(choices)]
+	s.greedy = true // Some of these make a window too large.
 	if value&0x80 != 0 {
 		s.settings(first[0], first[1+value&7])
 		return
@@ -430,11 +450,14 @@ func (s *side) invents(k *talk, kind, flags byte) {
 	}
 	switch t := http2.FrameType(kind & 0xf); t {
 	case http2.FrameData:
+		s.greedy = true
 		if k := s.byID[id]; k != nil {
 			k.spoilt = true
 		}
 	case http2.FrameHeaders, http2.FrameContinuation:
 		s.spoil()
+	case http2.FrameSettings, http2.FrameWindowUpdate:
+		s.greedy = true
 	}
 	s.frame(http2.FrameType(kind&0xf), http2.Flags(flags), id, payload)
 }
@@ -462,8 +485,8 @@ func (s *side) hurries(n byte) {
 	s.Feed(part)
 }
 
-// FuzzFrames plays scripts: two kinds of peers around a relay do anything in any order. A twin on each connection checks what the relay says
-// to it, each byte of DATA tells of which stream it is, and after each step the relay's own books are audited.
+// FuzzFrames plays scripts: two kinds of peers around a relay do anything in any order. A twin on each connection checks what the relay
+// says to it, each byte of DATA tells of which stream it is, and after each step the relay's own books are audited.
 func FuzzFrames(f *testing.F) {
 	for _, seed := range scripts() {
 		f.Add(seed)

@@ -23,7 +23,7 @@ func TestBackendLeaves(t *testing.T) {
 		backend.wantHeaders(3)
 		backend.wantHeaders(5)
 		backend.goaway(1, http2.ErrCodeNo)
-		next := r.site.accept(habits{})
+		next := r.accept(habits{})
 		ids := map[string]uint32{}
 		for id := uint32(1); id < 4; id += 2 { // In no order.
 			e := next.wantHeaders(id, request()...)
@@ -57,7 +57,7 @@ func TestBackendLeavesInTwoSteps(t *testing.T) {
 		client.request(1, true)
 		backend.wantHeaders(1)
 		backend.goaway(maxWindow, http2.ErrCodeNo)
-		next := r.site.accept(habits{})
+		next := r.accept(habits{})
 		serve(client, 3, next, 1)
 		backend.goaway(1, http2.ErrCodeNo)
 		trailersOnly(client, 1, backend, 1)
@@ -70,7 +70,7 @@ func TestBackendLeavesWithoutCalls(t *testing.T) {
 	inRig(t, setup{}, func(r *rig, client, backend *peer) {
 		backend.say(func(f *http2.Framer) error { return f.WriteGoAway(0, http2.ErrCodeInternal, []byte("debug data")) })
 		backend.wantClosed()
-		serve(client, 1, r.site.accept(habits{}), 1)
+		serve(client, 1, r.accept(habits{}), 1)
 	})
 }
 
@@ -87,7 +87,7 @@ func TestBackendLeavesInMidAnswer(t *testing.T) {
 			t.Errorf("the observer heard %+v", e)
 		}
 		backend.wantClosed()
-		serve(client, 3, r.site.accept(habits{}), 1)
+		serve(client, 3, r.accept(habits{}), 1)
 	})
 }
 
@@ -98,7 +98,7 @@ func TestBackendThatAlwaysLeaves(t *testing.T) {
 		for ; time.Since(began) < 10*time.Second; n++ {
 			backend.goaway(0, http2.ErrCodeNo)
 			backend.wantClosed()
-			backend = r.site.accept(habits{})
+			backend = r.accept(habits{})
 			synctest.Wait()
 		}
 		if n > 200 {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// Lab is a relay without goroutines: a test feeds its connections, one turn at a time, and so a whole life of it takes microseconds and goes
-// the same way each time. It does by hand what Relay.take and Endpoint.dial do.
+// Lab is a relay without goroutines: a test feeds its connections, one turn at a time, and so a whole life of it takes microseconds and
+// goes the same way each time. It does by hand what Relay.take and Endpoint.dial do.
 type Lab struct {
 	Relay     *Relay
 	Endpoints []*Endpoint

@@ -18,6 +18,7 @@ type block struct {
 	frames  int         // CONTINUATION so far
 	fields  []Field
 	scratch []Field // to decode into, when nobody keeps it
+	known   *known  // what was well formed before; nil until there is a block
 	size    int     // of the list, as RFC 9113 counts it
 	most    int
 }
@@ -120,6 +121,9 @@ func (c *conn) takeBlock(data []byte) *connError {
 		b.fields = b.scratch[:0]
 	}
 	b.size = 0
+	if b.known == nil {
+		b.known = new(known)
+	}
 	if err := c.decode(data); err != nil {
 		return err
 	}

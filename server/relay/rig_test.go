@@ -44,8 +44,7 @@ func inRig(t *testing.T, s setup, act func(r *rig, client, backend *peer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, s)
-		backend := r.site.accept(s.backend)
-		synctest.Wait()
+		backend := r.accept(s.backend)
 		act(r, r.join(s.client), backend)
 	})
 }
@@ -87,8 +86,8 @@ func (r *rig) check() {
 		if n := len(w.ends); n > 1 || n == 0 && !w.answered {
 			r.Errorf("the observer of call %d heard %d ends, want one", i, n)
 		}
-		if w.late {
-			r.Errorf("the observer of call %d heard something after its end", i)
+		if w.late != "" {
+			r.Errorf("the observer of call %d heard %s after its end", i, w.late)
 		}
 	}
 }
@@ -101,6 +100,14 @@ func (r *rig) join(h habits) *peer {
 		r.Fatal("dial:", err)
 	}
 	p := clientOf(r.TB, conn, h)
+	synctest.Wait()
+	return p
+}
+
+// accept takes the relay's next connection, and waits until it is ready.
+func (r *rig) accept(h habits) *peer {
+	r.Helper()
+	p := r.site.accept(h)
 	synctest.Wait()
 	return p
 }
@@ -137,7 +144,7 @@ type witness struct {
 	woken    []time.Duration // since arrival
 	ends     []relay.End
 	answered bool
-	late     bool
+	late     string // what came after the end
 
 	onUnsent func(err error)   // nil: end with UNAVAILABLE
 	onEnded  func(e relay.End) // nil: nothing
@@ -152,21 +159,26 @@ func (r *rig) observe(c *relay.Call) *witness {
 	return w
 }
 
-func (w *witness) note(f func()) {
+// note takes what the observer is told. Progress and Woken may cross the end, the others may not.
+func (w *witness) note(what string, f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.late = w.late || w.answered || len(w.ends) > 0
+	if (w.answered || len(w.ends) > 0) && what != "" {
+		w.late += what + " "
+	}
 	f()
 }
 
-func (w *witness) Progress(p relay.Progress) { w.note(func() { w.progress = append(w.progress, p) }) }
+func (w *witness) Progress(p relay.Progress) {
+	w.note("", func() { w.progress = append(w.progress, p) })
+}
 
 func (w *witness) Woken(now time.Time) {
-	w.note(func() { w.woken = append(w.woken, now.Sub(w.Arrived())) })
+	w.note("", func() { w.woken = append(w.woken, now.Sub(w.Arrived())) })
 }
 
 func (w *witness) Unsent(err error) {
-	w.note(func() { w.unsent = append(w.unsent, err) })
+	w.note("unsent", func() { w.unsent = append(w.unsent, err) })
 	if w.onUnsent != nil {
 		w.onUnsent(err)
 		return
@@ -175,7 +187,7 @@ func (w *witness) Unsent(err error) {
 }
 
 func (w *witness) Ended(e relay.End) {
-	w.note(func() { w.ends = append(w.ends, e) })
+	w.note("end", func() { w.ends = append(w.ends, e) })
 	if w.onEnded != nil {
 		w.onEnded(e)
 	}

@@ -75,7 +75,7 @@ func TestWrongControlFrames(t *testing.T) {
 				backend.wantGoAway(c.code)
 				backend.wantClosed()
 				r.wantBreaches(relay.BadProtocol, 2)
-				serve(r.join(habits{}), 1, r.site.accept(habits{}), 1)
+				serve(r.join(habits{}), 1, r.accept(habits{}), 1)
 			})
 		})
 	}
@@ -86,7 +86,7 @@ func TestBackendThatWantsToPush(t *testing.T) {
 	inRig(t, setup{}, func(r *rig, client, backend *peer) {
 		backend.settings(setting(http2.SettingEnablePush, 1))
 		backend.wantGoAway(http2.ErrCodeProtocol)
-		serve(client, 1, r.site.accept(habits{}), 1)
+		serve(client, 1, r.accept(habits{}), 1)
 	})
 }
 
@@ -169,6 +169,6 @@ func TestSilentBackend(t *testing.T) {
 		if e := r.call(0).end(t); !e.Lost {
 			t.Errorf("the observer heard %+v, want a lost connection", e)
 		}
-		serve(client, 3, r.site.accept(habits{}), 1)
+		serve(client, 3, r.accept(habits{}), 1)
 	})
 }

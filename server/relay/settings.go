@@ -56,7 +56,7 @@ func (c *conn) applySettings(payload []byte) *connError {
 func (c *conn) settingLocked(id http2.SettingID, value uint32) *connError {
 	switch id {
 	case http2.SettingHeaderTableSize:
-		c.encoder.SetMaxDynamicTableSize(min(value, tableBytes))
+		c.encoder.resize(value)
 	case http2.SettingEnablePush:
 		if value > 1 || value == 1 && c.endpoint != nil {
 			return violation(http2.ErrCodeProtocol, "a wrong SETTINGS_ENABLE_PUSH")

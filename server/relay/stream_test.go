@@ -228,7 +228,7 @@ func TestBackendBreaksItsConnection(t *testing.T) {
 					t.Errorf("the observer heard %+v, want a lost connection", e)
 				}
 				client.request(3, true)
-				next := r.site.accept(habits{})
+				next := r.accept(habits{})
 				next.wantHeaders(1)
 				trailersOnly(client, 3, next, 1)
 			})

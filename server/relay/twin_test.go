@@ -74,7 +74,7 @@ type block struct {
 const (
 	firstWindow = 65535
 	maxWindow   = 1<<31 - 1
-	lateness    = time.Millisecond // by which a PING may be answered late
+	lateness    = 10 * time.Millisecond // by which a PING may be answered late
 )
 
 // newTwin returns the twin of a connection of which the relay is the client, or the server.
@@ -178,8 +178,8 @@ func (w *twin) learn(f frame) {
 	case http2.FrameData:
 		w.filled += len(f.payload)
 	}
-	if f.id != 0 && f.kind != http2.FramePriority {
-		w.learnStream(f)
+	if f.id != 0 && (f.kind != http2.FramePriority || len(f.payload) != 5 || f.number(0) == f.id) {
+		w.learnStream(f) // A PRIORITY that is in order concerns no stream in any state.
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -212,11 +211,12 @@ func (w *wire) writeSocket(fd uintptr) bool {
 
 // finish writes b, and waits for the peer to take some of it for at most patience at a time.
 func (w *wire) finish(b []byte, patience time.Duration) error {
-	for part := range slices.Chunk(b, 64<<10) {
+	for len(b) > 0 {
 		if err := w.nc.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
-		if _, err := w.nc.Write(part); err != nil {
+		n, err := w.nc.Write(b[:min(len(b), 64<<10)])
+		if b = b[n:]; err != nil && (n == 0 || !isTimeout(err)) {
 			return err
 		}
 	}

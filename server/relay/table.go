@@ -1,0 +1,131 @@
+package relay
+
+import "golang.org/x/net/http2/hpack"
+
+// slots is how many fields a connection remembers in each direction: more than the calls of a few methods have.
+const slots = 64
+
+// longField bounds the values that are remembered, and put into a header table, in bytes.
+const longField = 256
+
+// slotOf returns where f is remembered. Fields that differ are mostly elsewhere; more is not needed.
+func slotOf(f *Field) int {
+	h := len(f.Name) + 7*len(f.Value)
+	if n := len(f.Value); n > 0 {
+		h += int(f.Value[0]) + 3*int(f.Value[n/2]) + 5*int(f.Value[n-1])
+	}
+	return h % slots
+}
+
+// encoder writes header lists. It puts a field into the header table when it meets it for the second time: what is another one in each
+// call (a time-out, a trace, an id) would only push out what comes again. And it remembers what a field was written as, until the table
+// changes: the calls of a client are mostly alike.
+type encoder struct {
+	hpack   *hpack.Encoder
+	out     []byte // what hpack appends to
+	changes uint32 // of the table
+	resized bool   // the next list has to begin with the new size of the table
+	known   *[slots]written
+}
+
+// written is a field that was met lately.
+type written struct {
+	name, value string
+	changes     uint32 // of the table, when it was written as code
+	n           uint8  // bytes of code; 0 is none
+	code        [6]byte
+}
+
+func newEncoder() encoder { return encoder{} }
+
+// ready makes the parts that a connection without calls does without.
+func (e *encoder) ready() {
+	if e.hpack == nil {
+		e.hpack = hpack.NewEncoder((*sink)(e))
+		e.hpack.SetMaxDynamicTableSizeLimit(tableBytes)
+		e.known = new([slots]written)
+	}
+}
+
+// resize takes the size of the table that the peer allows.
+func (e *encoder) resize(size uint32) {
+	e.ready()
+	e.hpack.SetMaxDynamicTableSize(min(size, tableBytes))
+	e.changes++
+	e.resized = true
+}
+
+// append appends f, which is the first of its list or not.
+func (e *encoder) append(b []byte, f *Field, first bool) []byte {
+	switch {
+	case f.Sensitive || first && e.resized:
+		e.resized = false
+		b, _ = e.encode(b, f)
+		return b
+	case len(f.Value) > longField && !first:
+		return appendLiteral(b, *f)
+	}
+	k := &e.known[slotOf(f)]
+	met := k.value == f.Value && k.name == f.Name
+	switch {
+	case met && k.n > 0 && k.changes == e.changes:
+		return append(b, k.code[:k.n]...)
+	case !met:
+		*k = written{name: f.Name, value: f.Value}
+		if !first && f.Name[0] != ':' {
+			return appendLiteral(b, *f)
+		}
+	}
+	return e.learn(b, f, k)
+}
+
+// learn appends f by way of the table, and remembers how if that changed nothing there.
+func (e *encoder) learn(b []byte, f *Field, k *written) []byte {
+	start := len(b)
+	b, indexed := e.encode(b, f)
+	if k.n = 0; indexed && len(b)-start <= len(k.code) {
+		k.n, k.changes = uint8(copy(k.code[:], b[start:])), e.changes
+	}
+	return b
+}
+
+// encode appends f by way of the table. indexed tells that it was in there.
+func (e *encoder) encode(b []byte, f *Field) (_ []byte, indexed bool) {
+	e.out = b
+	_ = e.hpack.WriteField(*f) // It appends, which never fails.
+	start := len(b)
+	b, e.out = e.out, nil
+	indexed = b[start]&0x80 != 0
+	if !indexed {
+		e.changes++ // At worst it did not.
+	}
+	return b, indexed
+}
+
+// sink lets hpack append to an encoder's output.
+type sink encoder
+
+// Write appends b.
+func (s *sink) Write(b []byte) (int, error) {
+	s.out = append(s.out, b...)
+	return len(b), nil
+}
+
+// known remembers fields that were found well formed: those that come out of a header table are mostly the same again. Nil knows none.
+type known [slots]Field
+
+// well tells whether f is well formed, and what is wrong if not.
+func (k *known) well(f *Field) malformed {
+	if k == nil || len(f.Value) > longField {
+		return checkField(*f)
+	}
+	at := &k[slotOf(f)]
+	if at.Value == f.Value && at.Name == f.Name && f.Name != "" {
+		return ""
+	}
+	m := checkField(*f)
+	if m == "" {
+		*at = *f
+	}
+	return m
+}
