@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -139,8 +140,20 @@ func (f *serveFlags) setBackends(c *capguardv1.Config) error {
 }
 
 // gcPercent is how much garbage may be there beside what is alive. That is little, and a call leaves two kilobytes behind: at the usual 100
-// collecting them takes a quarter of the time of a call, for a dozen megabytes. GOGC in the environment overrules it.
+// collecting them takes a quarter of the time of a call, for a dozen megabytes.
 const gcPercent = 400
+
+// tuneRuntime sets what the Go runtime takes of the machine, unless the environment says it. The guard's work is short, and mostly of the
+// kernel's: on half of the cores, which it shares with back-end and callers, it needs less CPU for a call than on all of them, where its
+// goroutines are handed from one idle core to the next (docs/benchmarks.md).
+func tuneRuntime() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0)/2, 1))
+	}
+}
 
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var f serveFlags
@@ -150,9 +163,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	tuneRuntime()
 	log, err := newLog(stderr, f.logFormat, f.logLevel)
 	if err != nil {
 		return err

@@ -28,6 +28,9 @@ const recovery = 10 * time.Second
 
 // trustLocked returns how far the address is trusted now.
 func (a *address) trustLocked(now time.Time) float64 {
+	if a.trust == 1 {
+		return 1
+	}
 	return 1 - (1-a.trust)*math.Exp(-float64(now.Sub(a.trusted))/float64(recovery))
 }
 

@@ -74,7 +74,7 @@ type Call struct {
 	// Set once, before the decision.
 	client  *conn
 	fields  []Field
-	store   [14]Field
+	store   [12]Field
 	request request
 	arrived time.Time
 	whole   bool // the request is nothing but its headers
@@ -87,7 +87,8 @@ type Call struct {
 	stalls atomic.Int64
 	opened atomic.Bool // its stream to the back-end was begun
 
-	down port // on the client's connection
+	down  port // on the client's connection
+	first port // where it goes, unless it has to go again
 
 	// Guarded by client.mu.
 	traffic   Traffic // but for stalls
@@ -173,7 +174,11 @@ func (c *Call) Forward(e *Endpoint) {
 
 // prepare makes the port that the call is sent through next; nil if there is nobody to send it for.
 func (c *Call) prepare() *port {
-	up := &port{call: c}
+	up := &c.first
+	if up.call != nil { // It goes again.
+		up = new(port)
+	}
+	up.call = c
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
 	if c.dead {

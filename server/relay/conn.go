@@ -52,10 +52,10 @@ type conn struct {
 	streams   map[uint32]*port
 	nextID    uint32 // towards a back-end
 	out       output
-	lazy      int  // bytes of out that can wait for company
-	opened    bool // the handshake is done, and frames may be written
-	writing   bool // somebody writes, and will go on until out is empty
-	ended     bool // the connection is over
+	acks      []byte // answers to PING that are held back
+	opened    bool   // the handshake is done, and frames may be written
+	writing   bool   // somebody writes, and will go on until out is empty
+	ended     bool   // the connection is over
 	broken    error
 	lingering bool // the peer is to have time to read why
 	hangUp    bool // to end when everything is written
@@ -78,7 +78,6 @@ type conn struct {
 	timer     *time.Timer
 	due       time.Duration // when timer fires; dueSoon is the same
 	ackTimer  *time.Timer
-	ackDue    bool          // ackTimer runs
 	idleSince time.Duration // never while there are streams
 	drainAt   time.Duration // when to send the last GOAWAY, whatever the client says
 
@@ -102,7 +101,7 @@ func newConn(nc net.Conn, l *Limits, s *Stats) *conn {
 		wire: newWire(nc), limits: l, stats: s, born: now, now: now, number: connNumber.Add(1),
 		resets: newBucket(l.Resets, l.ResetsPerSecond, now), control: newBucket(l.ControlFrames, l.ControlPerSecond, now),
 		streams: map[uint32]*port{}, nextID: 1,
-		send: firstWindow, receive: firstWindow, window: firstWindow, frame: maxFrame, streamMax: 100,
+		send: firstWindow, receive: firstWindow, window: firstWindow, frame: maxFrame, streamMax: maxID,
 		finalID: maxID, idleSince: now.Sub(epoch),
 	}
 	c.heard.Store(int64(now.Sub(epoch)))
@@ -182,7 +181,7 @@ func (c *conn) turn() *connError {
 func (c *conn) checkOutput() *connError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.len() < c.limits.OutputBytes+softOutput {
+	if c.out.len()+len(c.acks) < c.limits.OutputBytes+softOutput {
 		return nil
 	}
 	return &connError{http2.ErrCodeEnhanceYourCalm, Output, "answers that are not read"}
@@ -369,36 +368,35 @@ func (c *conn) pong(payload []byte) {
 	}
 }
 
-// lazyAckTime is how long the answer to a PING may wait for something to travel with. gRPC measures with a PING for each reply, and a write
-// for each answer costs more than the call itself.
-const lazyAckTime = 10 * time.Millisecond
+// ackTime is how long the answer to a PING is held back. gRPC measures each connection with one PING after the other for as long as messages
+// come: answered at once, there is one for each call and in each direction, and they cost the guard and its neighbours as much as the
+// calls do. Held back for a moment, there are few.
+const ackTime = 5 * time.Millisecond
 
 func (c *conn) ackPing(payload []byte) *connError {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := c.out.len()
-	c.out.set(appendPing(c.out.open(), http2.FlagPingAck, payload))
-	if !c.ackDue {
-		c.ackDue = true
+	if len(c.acks) == 0 {
 		c.ackLater()
 	}
-	c.lazy += c.out.len() - before
+	c.acks = appendPing(c.acks, http2.FlagPingAck, payload)
 	return nil
 }
 
-// ackLater has the answers sent that nothing has taken along by then. The timer is not stopped when something does: to move it costs more
-// than to let it run out in vain.
 func (c *conn) ackLater() {
 	if c.ackTimer == nil {
-		c.ackTimer = time.AfterFunc(lazyAckTime, c.ackNow)
+		c.ackTimer = time.AfterFunc(ackTime, c.ackNow)
 		return
 	}
-	c.ackTimer.Reset(lazyAckTime)
+	c.ackTimer.Reset(ackTime)
 }
 
 func (c *conn) ackNow() {
 	c.mu.Lock()
-	c.ackDue = false
+	if c.sealed == 0 {
+		c.out.set(append(c.out.open(), c.acks...))
+	}
+	c.acks = c.acks[:0]
 	c.mu.Unlock()
 	c.flush()
 }

@@ -87,7 +87,7 @@ func TestSlowFloodsAreServed(t *testing.T) {
 				client.hush()
 				for i := range uint32(100) {
 					f.step(client, 2*i+1)
-					time.Sleep(time.Second)
+					pass(time.Second)
 				}
 				if n := r.stats.Breaches(f.is); n != 0 {
 					t.Errorf("%d breaches of %v, want none", n, f.is)
@@ -189,7 +189,7 @@ func TestUnreadAnswers(t *testing.T) {
 						break
 					}
 				}
-				time.Sleep(2 * time.Second)
+				pass(2 * time.Second)
 				if n := r.stats.Breaches(relay.Output); n != 1 {
 					t.Errorf("%d breaches of output, want 1", n)
 				}
@@ -205,7 +205,7 @@ func TestTooManyConnections(t *testing.T) {
 		second := r.join(habits{})
 		accepted := make(chan *peer)
 		go func() { accepted <- r.join(habits{}) }() // Ends when second does.
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if n := r.stats.OpenConnections.Load(); n != 2 {
 			t.Errorf("%d connections are open, want 2", n)
 		}

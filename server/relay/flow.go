@@ -320,10 +320,10 @@ func (c *conn) grantLocked() {
 	c.owed = 0
 }
 
-// settle sends what is there, unless all of it can wait for company.
+// settle pays what is owed and sends what is there.
 func (c *conn) settle() {
 	c.mu.Lock()
-	urgent := c.out.len() > c.lazy || c.hangUp
+	urgent := c.out.len() > 0 || c.hangUp
 	credits := c.creditsLocked()
 	c.mu.Unlock()
 	pay(credits)
@@ -353,7 +353,7 @@ func (c *conn) flush() {
 	c.writers.Add(1) // Until writing is false again; under the lock, so that nobody begins while the connection waits for the last.
 	for c.out.len() > 0 && c.sealed >= 0 {
 		out := c.out
-		c.out, c.lazy = output{}, 0
+		c.out = output{}
 		if c.sealed > 0 {
 			out.set(out.bytes()[:c.sealed])
 			c.sealed = -1
@@ -403,7 +403,7 @@ func (c *conn) writeRest(out output, rest []byte) {
 		return
 	}
 	c.mu.Lock()
-	c.writing, c.lazy = false, 0 // What could wait has waited.
+	c.writing = false
 	c.pumpLocked()
 	c.mu.Unlock()
 	c.settle()

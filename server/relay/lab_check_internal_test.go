@@ -76,8 +76,8 @@ func (c *conn) checkSums() error {
 		return fmt.Errorf("a window to send of %d", c.send)
 	case c.held < 0:
 		return fmt.Errorf("%d bytes held", c.held)
-	case c.opened && !c.ended && !c.writing && c.sealed == 0 && c.out.len() > c.lazy:
-		return fmt.Errorf("%d bytes of output that nobody writes, %d may wait", c.out.len(), c.lazy)
+	case c.opened && !c.ended && !c.writing && c.sealed == 0 && c.out.len() > 0:
+		return fmt.Errorf("%d bytes of output that nobody writes", c.out.len())
 	case c.hangUp && !c.ended && !c.writing:
 		return errors.New("a connection that was to end")
 	}

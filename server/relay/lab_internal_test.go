@@ -139,7 +139,7 @@ func (l *Line) Hang() {
 func (l *Line) Over() bool { return l.finished || l.c.over() }
 
 // Flush is what comes when an answer to PING has waited long enough.
-func (l *Line) Flush() { l.c.flush() }
+func (l *Line) Flush() { l.c.ackNow() }
 
 // Drain tells the client to go elsewhere.
 func (l *Line) Drain() { l.c.drain() }

@@ -254,3 +254,6 @@ func (p *peer) hush() {
 func setting(id http2.SettingID, value uint32) http2.Setting {
 	return http2.Setting{ID: id, Val: value}
 }
+
+// pass lets time go by, which takes none in a bubble.
+func pass(d time.Duration) { time.Sleep(d) }

@@ -8,7 +8,7 @@ const slots = 64
 // longField bounds the values that are remembered, and put into a header table, in bytes.
 const longField = 256
 
-// slotOf returns where f is remembered. Fields that differ are mostly elsewhere; more is not needed.
+// slotOf returns where f is remembered: there or, if another one came later, in the slot beside it.
 func slotOf(f *Field) int {
 	h := len(f.Name) + 7*len(f.Value)
 	if n := len(f.Value); n > 0 {
@@ -65,19 +65,34 @@ func (e *encoder) append(b []byte, f *Field, first bool) []byte {
 	case len(f.Value) > longField && !first:
 		return appendLiteral(b, *f)
 	}
-	k := &e.known[slotOf(f)]
-	met := k.value == f.Value && k.name == f.Name
+	k, met := e.recall(f)
 	switch {
 	case met && k.n > 0 && k.changes == e.changes:
 		return append(b, k.code[:k.n]...)
 	case !met:
-		*k = written{name: f.Name, value: f.Value}
 		if !first && f.Name[0] != ':' {
 			return appendLiteral(b, *f)
 		}
 	}
 	return e.learn(b, f, k)
 }
+
+// recall returns where f is remembered, from now on if it was not met before.
+func (e *encoder) recall(f *Field) (k *written, met bool) {
+	i := slotOf(f)
+	k = &e.known[i]
+	if k.is(f) {
+		return k, true
+	}
+	beside := &e.known[i^1]
+	if beside.is(f) {
+		return beside, true
+	}
+	*beside, *k = *k, written{name: f.Name, value: f.Value}
+	return k, false
+}
+
+func (k *written) is(f *Field) bool { return k.value == f.Value && k.name == f.Name }
 
 // learn appends f by way of the table, and remembers how if that changed nothing there.
 func (e *encoder) learn(b []byte, f *Field, k *written) []byte {
@@ -119,13 +134,15 @@ func (k *known) well(f *Field) malformed {
 	if k == nil || len(f.Value) > longField {
 		return checkField(*f)
 	}
-	at := &k[slotOf(f)]
-	if at.Value == f.Value && at.Name == f.Name && f.Name != "" {
-		return ""
+	i := slotOf(f)
+	for _, at := range [2]*Field{&k[i], &k[i^1]} {
+		if at.Value == f.Value && at.Name == f.Name && f.Name != "" {
+			return ""
+		}
 	}
 	m := checkField(*f)
 	if m == "" {
-		*at = *f
+		k[i^1], k[i] = k[i], *f
 	}
 	return m
 }
