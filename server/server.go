@@ -48,6 +48,7 @@ type Server struct {
 	registry  *featureflags.Registry
 	tuner     *tuning.Tuner
 	backends  []*proxy.Backend
+	traffic   *relay.Stats // of the data port and of the connections to back-ends
 	proxy     *proxy.Proxy
 	admin     *admin.Server
 	data      net.Listener
@@ -59,7 +60,7 @@ type Server struct {
 // New opens everything that c names, in an order in which the likeliest mistakes show first. c must be complete (see config.Complete).
 // On an error everything is closed again.
 func New(ctx context.Context, c *capguardv1.Config, options ...Option) (_ *Server, err error) {
-	s := &Server{config: c, wiring: defaultWiring()}
+	s := &Server{config: c, wiring: defaultWiring(), traffic: new(relay.Stats)}
 	for _, o := range options {
 		o(&s.wiring)
 	}
@@ -176,7 +177,7 @@ func (s *Server) openBackends(context.Context) error {
 			continue
 		}
 		b, err := proxy.NewBackend(c, config.Settings(c), proxy.BackendOptions{
-			Dialer: s.wiring.dialer, TLS: secure, Log: s.wiring.log,
+			Dialer: s.wiring.dialer, TLS: secure, Log: s.wiring.log, Limits: limits(s.config.GetBounds()), Stats: s.traffic,
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("back-end %s: %w", c.GetName(), err))
@@ -193,14 +194,24 @@ func (s *Server) openProxy() error {
 	if err != nil {
 		return err
 	}
-	bounds := s.config.GetBounds()
 	s.proxy = proxy.New(proxy.Options{
-		TLS: secure, Telemetry: s.telemetry, Limits: relay.Limits{
-			MessageBytes: int(bounds.GetMaxMessageBytes()), HeaderBytes: int(bounds.GetMaxHeaderBytes()),
-			Streams: int(bounds.GetMaxConnectionStreams()), Connections: int(bounds.GetMaxConnections()),
-		},
+		TLS: secure, Telemetry: s.telemetry, Limits: limits(s.config.GetBounds()), Stats: s.traffic,
 	}, s.backends...)
-	return s.telemetry.WatchRelay(s.proxy.Stats())
+	return s.telemetry.WatchRelay(s.traffic)
+}
+
+// limits returns the bounds of the configuration as the relay knows them; what is not said is left to it.
+func limits(b *capguardv1.Bounds) relay.Limits {
+	return relay.Limits{
+		Connections: int(b.GetMaxConnections()), Streams: int(b.GetMaxConnectionStreams()), MessageBytes: int(b.GetMaxMessageBytes()),
+		HeaderBytes: int(b.GetMaxHeaderBytes()), TableBytes: int(b.GetMaxTableBytes()), Continuations: int(b.GetMaxContinuationFrames()),
+		Resets: int(b.GetMaxResets()), ResetsPerSecond: int(b.GetMaxResetsPerSecond()),
+		ControlFrames: int(b.GetMaxControlFrames()), ControlPerSecond: int(b.GetMaxControlFramesPerSecond()),
+		OutputBytes: int(b.GetMaxOutputBytes()), HeldBytes: int(b.GetMaxHeldBytes()), BufferedBytes: int(b.GetMaxBufferedBytes()),
+		HandshakeTime: b.GetHandshakeTimeout().AsDuration(), FrameTime: b.GetFrameTimeout().AsDuration(),
+		WriteTime: b.GetWriteTimeout().AsDuration(), IdleTime: b.GetIdleTimeout().AsDuration(),
+		PingAfter: b.GetPingAfter().AsDuration(), PingTime: b.GetPingTimeout().AsDuration(),
+	}
 }
 
 func (s *Server) guards() []*guard.Guard {

@@ -114,6 +114,23 @@ func (v *violations) bounds(path string, b *capguardv1.Bounds) {
 	v.number(path+".max_header_bytes", int64(b.GetMaxHeaderBytes()), 0, 1<<24)
 	v.number(path+".max_connection_streams", int64(b.GetMaxConnectionStreams()), 0, 1<<20)
 	v.number(path+".max_connections", int64(b.GetMaxConnections()), 0, 1<<20)
+	if b.GetMaxTableBytes() != 0 {
+		v.number(path+".max_table_bytes", int64(b.GetMaxTableBytes()), 4096, 1<<20)
+	}
+	v.number(path+".max_continuation_frames", int64(b.GetMaxContinuationFrames()), 0, 1<<20)
+	v.number(path+".max_resets", int64(b.GetMaxResets()), 0, 1<<30)
+	v.number(path+".max_resets_per_second", int64(b.GetMaxResetsPerSecond()), 0, 1<<30)
+	v.number(path+".max_control_frames", int64(b.GetMaxControlFrames()), 0, 1<<30)
+	v.number(path+".max_control_frames_per_second", int64(b.GetMaxControlFramesPerSecond()), 0, 1<<30)
+	v.number(path+".max_output_bytes", int64(b.GetMaxOutputBytes()), 0, 1<<30)
+	v.number(path+".max_held_bytes", int64(b.GetMaxHeldBytes()), 0, 1<<30)
+	v.number(path+".max_buffered_bytes", b.GetMaxBufferedBytes(), 0, 1<<40)
+	for field, d := range map[string]*durationpb.Duration{
+		"handshake_timeout": b.GetHandshakeTimeout(), "frame_timeout": b.GetFrameTimeout(), "write_timeout": b.GetWriteTimeout(),
+		"idle_timeout": b.GetIdleTimeout(), "ping_after": b.GetPingAfter(), "ping_timeout": b.GetPingTimeout(),
+	} {
+		v.duration(path+"."+field, d, 100*time.Millisecond, 24*time.Hour)
+	}
 }
 
 func (v *violations) backend(path string, b *capguardv1.BackendConfig) {

@@ -30,7 +30,6 @@ const (
 	DefaultBackend = "default"
 	DefaultDrain   = 30 * time.Second
 
-	defaultMessageBytes      = 64 << 20
 	defaultHeaderBytes       = 64 << 10
 	defaultConnectionStreams = 250
 	defaultConnections       = 10_000
@@ -108,7 +107,6 @@ func completeBounds(b *capguardv1.Bounds) *capguardv1.Bounds {
 	if b == nil {
 		b = new(capguardv1.Bounds)
 	}
-	b.MaxMessageBytes = cmp.Or(b.GetMaxMessageBytes(), defaultMessageBytes)
 	b.MaxHeaderBytes = cmp.Or(b.GetMaxHeaderBytes(), defaultHeaderBytes)
 	b.MaxConnectionStreams = cmp.Or(b.GetMaxConnectionStreams(), defaultConnectionStreams)
 	b.MaxConnections = cmp.Or(b.GetMaxConnections(), defaultConnections)

@@ -26,6 +26,8 @@ type BackendOptions struct {
 	Dialer func(ctx context.Context, address string) (net.Conn, error)
 	// TLS secures the connections; nil is plain text. Without a server name in it, that is the host of the target.
 	TLS *tls.Config
+	// Limits bound what the back-end may send.
+	Limits relay.Limits
 	// Stats takes the figures of the connections; nil is for nobody.
 	Stats *relay.Stats
 	// Log takes changes of the connections; nil discards them.

@@ -56,6 +56,8 @@ type Options struct {
 	Telemetry *telemetry.Telemetry
 	// Limits bound what a client may ask.
 	Limits relay.Limits
+	// Stats takes the figures of the data port; nil makes its own.
+	Stats *relay.Stats
 }
 
 // Proxy stands in front of one or more back-ends. Safe for concurrent use.
@@ -77,12 +79,9 @@ func New(o Options, backends ...*Backend) *Proxy {
 		p.telemetry = telemetry.Discard()
 	}
 	p.drained, p.drain = context.WithCancel(context.Background())
-	p.relay = relay.New(relay.Options{Decide: p.decide, TLS: o.TLS, Limits: o.Limits})
+	p.relay = relay.New(relay.Options{Decide: p.decide, TLS: o.TLS, Limits: o.Limits, Stats: o.Stats})
 	return p
 }
-
-// Stats returns the figures of the data port.
-func (p *Proxy) Stats() *relay.Stats { return p.relay.Stats() }
 
 // Serve answers the calls that come in on lis, until Drain; then it returns nil. It may be called for several listeners at once.
 func (p *Proxy) Serve(lis net.Listener) error {

@@ -205,9 +205,10 @@ func (t *target) become(wheres []string) {
 func (t *target) connect(where string) *address {
 	from := relay.Connecting
 	return &address{where: where, trust: 1, trusted: time.Now(), endpoint: relay.NewEndpoint(relay.EndpointOptions{
-		Dial:  func(ctx context.Context) (net.Conn, error) { return t.dial(ctx, where) },
-		TLS:   t.secure(),
-		Stats: t.o.Stats,
+		Dial:   func(ctx context.Context) (net.Conn, error) { return t.dial(ctx, where) },
+		TLS:    t.secure(),
+		Limits: t.o.Limits,
+		Stats:  t.o.Stats,
 		Changed: func(s relay.State, err error) {
 			t.tell(where, from, s, err)
 			from = s

@@ -106,6 +106,8 @@ func newConn(nc net.Conn, l *Limits, s *Stats) *conn {
 	}
 	c.heard.Store(int64(now.Sub(epoch)))
 	c.decoder = hpack.NewDecoder(tableBytes, c.block.add)
+	c.decoder.SetAllowedMaxDynamicTableSize(uint32(l.TableBytes))
+	c.encoder.most = uint32(l.TableBytes)
 	c.block.most = l.HeaderBytes
 	return c
 }
@@ -117,10 +119,17 @@ func (c *conn) serve(secure *tls.Config) {
 	if secure != nil && c.secure(secure, tls.Server) != nil {
 		return
 	}
-	c.greet(clientWindow, nil,
-		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limits.Streams)},
-		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)})
+	c.greet(clientWindow, nil, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limits.Streams)})
 	c.read()
+}
+
+// headerSettings tells what the peer may send in headers.
+func (c *conn) headerSettings() []http2.Setting {
+	s := []http2.Setting{{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)}}
+	if n := c.limits.TableBytes; n != tableBytes {
+		s = append(s, http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(n)})
+	}
+	return s
 }
 
 func (c *conn) secure(config *tls.Config, side func(net.Conn, *tls.Config) *tls.Conn) error {
@@ -132,7 +141,7 @@ func (c *conn) secure(config *tls.Config, side func(net.Conn, *tls.Config) *tls.
 // greet sends what a connection begins with.
 func (c *conn) greet(window uint32, first []byte, settings ...http2.Setting) {
 	c.mu.Lock()
-	b := appendSettings(append(c.out.open(), first...), settings...)
+	b := appendSettings(append(c.out.open(), first...), append(settings, c.headerSettings()...)...)
 	c.out.set(appendFrame(b, http2.FrameWindowUpdate, 0, window-firstWindow))
 	c.receive = int64(window)
 	c.opened = true

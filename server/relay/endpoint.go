@@ -203,9 +203,7 @@ func (e *Endpoint) connect() (*conn, error) {
 	c.startClock()
 	stop := context.AfterFunc(e.ctx, c.close)
 	c.onEnd = func() { stop() }
-	c.greet(backendWindow, []byte(preface),
-		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
-		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)})
+	c.greet(backendWindow, []byte(preface), http2.Setting{ID: http2.SettingEnablePush, Val: 0})
 	return c, nil
 }
 

@@ -159,7 +159,7 @@ func trimmed(fields []Field) (all []Field) {
 
 // exchange sends fields through two connections: decoded from what a peer's encoder makes, and encoded for a peer's decoder.
 func exchange(t *testing.T, fields []Field, literal bool) []Field {
-	c := newConn(new(Line), &Limits{HeaderBytes: 1 << 20}, new(Stats))
+	c := newConn(new(Line), &Limits{HeaderBytes: 1 << 20, TableBytes: tableBytes}, new(Stats))
 	c.appendHeaders(1, fields, true, literal)
 	again, err := hpack.NewDecoder(tableBytes, nil).DecodeFull(blockOf(c))
 	if err != nil {

@@ -14,7 +14,7 @@ const (
 	maxWindow  = 1<<31 - 1
 	maxID      = 1<<31 - 1
 	preface    = http2.ClientPreface
-	tableBytes = 4096 // of header tables, in both directions
+	tableBytes = 4096 // of header tables, as long as nothing else is said
 )
 
 // frameHeader is the header of a frame.

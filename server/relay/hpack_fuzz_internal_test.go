@@ -16,7 +16,7 @@ func FuzzBlocks(f *testing.F) {
 	f.Add([]byte{0x3f, 0xe1, 0x1f, 0x20}, []byte{0x3f, 0xe2, 0x1f}, byte(3))
 	f.Add([]byte{0x40, 0x81, 0x1f, 0x81, 0x1f}, []byte{0xbe, 0xff, 0x80, 0x80, 0x80, 0x80, 0x10}, byte(2))
 	f.Fuzz(func(t *testing.T, first, second []byte, cut byte) {
-		c := newConn(new(Line), &Limits{HeaderBytes: 1 << 20}, new(Stats))
+		c := newConn(new(Line), &Limits{HeaderBytes: 1 << 20, TableBytes: tableBytes}, new(Stats))
 		naive := hpack.NewDecoder(tableBytes, nil)
 		for _, block := range [][]byte{first, second} {
 			c.block.fields, c.block.size = nil, 0
@@ -115,7 +115,7 @@ func FuzzEncoder(f *testing.F) {
 	f.Add([]byte("\x00\x02\x00\x11\x02\x17"), []byte("\x00\x02\x00\x11\x02\x17"), uint32(0), uint32(4096), true)
 	f.Add([]byte("\x09\x27\x0c\x0f\x0d\x10"), []byte("\x0c\x0f\x0d\x10\x09\x27"), uint32(50), uint32(100), false)
 	f.Fuzz(func(t *testing.T, one, other []byte, small, large uint32, literal bool) {
-		c := newConn(new(Line), &Limits{HeaderBytes: 1 << 20}, new(Stats))
+		c := newConn(new(Line), &Limits{HeaderBytes: 1 << 20, TableBytes: tableBytes}, new(Stats))
 		d := hpack.NewDecoder(tableBytes, nil)
 		lists := [][]Field{named(list(one)), named(list(other))}
 		for i := range 8 {

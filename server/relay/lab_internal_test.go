@@ -56,8 +56,7 @@ func (l *Lab) Client() *Line {
 	c.relay = l.Relay
 	l.Relay.conns[c] = struct{}{}
 	c.greet(clientWindow, nil,
-		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limits.Streams)},
-		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(c.limits.HeaderBytes)})
+		http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limits.Streams)})
 	return line
 }
 
@@ -73,8 +72,7 @@ func (l *Lab) Backend(n int) *Line {
 	}
 	line := l.line(&e.o.Limits, n)
 	line.c.endpoint = e
-	line.c.greet(backendWindow, []byte(preface), http2.Setting{ID: http2.SettingEnablePush, Val: 0},
-		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(e.o.Limits.HeaderBytes)})
+	line.c.greet(backendWindow, []byte(preface), http2.Setting{ID: http2.SettingEnablePush, Val: 0})
 	return line
 }
 

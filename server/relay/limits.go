@@ -15,6 +15,9 @@ type Limits struct {
 	// HeaderBytes of one header list, as RFC 9113 counts them: 32 for each field and its lengths. A request with more is answered with
 	// 431, an answer with more is a broken one. Default 64 KiB.
 	HeaderBytes int
+	// TableBytes of the header table of one connection, in each direction. Default, and least, 4,096: a peer may use that before it
+	// knows better.
+	TableBytes int
 	// Continuations of one header block. Default 16. The block itself may have HeaderBytes.
 	Continuations int
 	// MessageBytes of one gRPC message; a call with a larger one is ended. Default 0: no bound, as no message is ever held.
@@ -49,6 +52,7 @@ func (l Limits) complete() Limits {
 	l.Connections = cmp.Or(max(l.Connections, 0), 10_000)
 	l.Streams = cmp.Or(max(l.Streams, 0), 250)
 	l.HeaderBytes = cmp.Or(max(l.HeaderBytes, 0), 64<<10)
+	l.TableBytes = max(l.TableBytes, tableBytes)
 	l.Continuations = cmp.Or(max(l.Continuations, 0), 16)
 	l.Resets = cmp.Or(max(l.Resets, 0), 1000)
 	l.ResetsPerSecond = cmp.Or(max(l.ResetsPerSecond, 0), 500)

@@ -155,7 +155,7 @@ func (c *conn) decode(data []byte) *connError {
 func (c *conn) takeTableSizes(data []byte) (rest []byte, ok bool) {
 	for len(data) > 0 && data[0]&0xe0 == 0x20 {
 		size, n := readInteger(data, 5)
-		if n == 0 || size > tableBytes {
+		if n == 0 || size > c.limits.TableBytes {
 			return nil, false
 		}
 		c.decoder.SetMaxDynamicTableSize(uint32(size))

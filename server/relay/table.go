@@ -24,6 +24,7 @@ type encoder struct {
 	hpack   *hpack.Encoder
 	out     []byte // what hpack appends to
 	changes uint32 // of the table
+	most    uint32 // bytes of the table
 	resized bool   // the next list has to begin with the new size of the table
 	known   *[slots]written
 }
@@ -36,13 +37,12 @@ type written struct {
 	code        [6]byte
 }
 
-func newEncoder() encoder { return encoder{} }
-
 // ready makes the parts that a connection without calls does without.
 func (e *encoder) ready() {
 	if e.hpack == nil {
+		e.most = max(e.most, tableBytes)
 		e.hpack = hpack.NewEncoder((*sink)(e))
-		e.hpack.SetMaxDynamicTableSizeLimit(tableBytes)
+		e.hpack.SetMaxDynamicTableSizeLimit(e.most)
 		e.known = new([slots]written)
 	}
 }
@@ -50,7 +50,7 @@ func (e *encoder) ready() {
 // resize takes the size of the table that the peer allows.
 func (e *encoder) resize(size uint32) {
 	e.ready()
-	e.hpack.SetMaxDynamicTableSize(min(size, tableBytes))
+	e.hpack.SetMaxDynamicTableSize(min(size, e.most))
 	e.changes++
 	e.resized = true
 }

@@ -346,7 +346,7 @@ func (x *ClientTLS) GetServerName() string {
 // Bounds limit what one client may ask of the guard.
 type Bounds struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Largest message in bytes, either way; default 64 MiB.
+	// Largest message in bytes, either way; default 0: no bound, as the guard holds no message.
 	MaxMessageBytes int64 `protobuf:"varint,1,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// Largest header list of a call in bytes; default 64 KiB.
 	MaxHeaderBytes int32 `protobuf:"varint,2,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
@@ -354,8 +354,38 @@ type Bounds struct {
 	MaxConnectionStreams int32 `protobuf:"varint,3,opt,name=max_connection_streams,json=maxConnectionStreams,proto3" json:"max_connection_streams,omitempty"`
 	// Most connections to the data port at once; default 10,000.
 	MaxConnections int32 `protobuf:"varint,4,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Most bytes of the header table of one connection, in each direction; default, and least, 4,096.
+	MaxTableBytes int32 `protobuf:"varint,5,opt,name=max_table_bytes,json=maxTableBytes,proto3" json:"max_table_bytes,omitempty"`
+	// Most CONTINUATION frames of one header block; default 16.
+	MaxContinuationFrames int32 `protobuf:"varint,6,opt,name=max_continuation_frames,json=maxContinuationFrames,proto3" json:"max_continuation_frames,omitempty"`
+	// Most calls that a client may reset before they are answered, or break, in a burst; default 1,000.
+	MaxResets int32 `protobuf:"varint,7,opt,name=max_resets,json=maxResets,proto3" json:"max_resets,omitempty"`
+	// And how many a second it may go on with, beside one for each call that ended well; default 500.
+	MaxResetsPerSecond int32 `protobuf:"varint,8,opt,name=max_resets_per_second,json=maxResetsPerSecond,proto3" json:"max_resets_per_second,omitempty"`
+	// Most frames in a burst that do nothing for a call (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA); default 2,000.
+	MaxControlFrames int32 `protobuf:"varint,9,opt,name=max_control_frames,json=maxControlFrames,proto3" json:"max_control_frames,omitempty"`
+	// And how many of them a second may go on; default 500.
+	MaxControlFramesPerSecond int32 `protobuf:"varint,10,opt,name=max_control_frames_per_second,json=maxControlFramesPerSecond,proto3" json:"max_control_frames_per_second,omitempty"`
+	// Most bytes of answers other than DATA that wait for one peer to read them; default 1 MiB.
+	MaxOutputBytes int32 `protobuf:"varint,11,opt,name=max_output_bytes,json=maxOutputBytes,proto3" json:"max_output_bytes,omitempty"`
+	// Most bytes of one client's requests that wait for a back-end before its connection gets no more credit; default 1 MiB.
+	MaxHeldBytes int32 `protobuf:"varint,12,opt,name=max_held_bytes,json=maxHeldBytes,proto3" json:"max_held_bytes,omitempty"`
+	// Most bytes of DATA that wait in the whole guard; a stream that wants more is reset; default 128 MiB.
+	MaxBufferedBytes int64 `protobuf:"varint,13,opt,name=max_buffered_bytes,json=maxBufferedBytes,proto3" json:"max_buffered_bytes,omitempty"`
+	// How long the handshake of TLS and HTTP/2 may take; default 10s.
+	HandshakeTimeout *durationpb.Duration `protobuf:"bytes,14,opt,name=handshake_timeout,json=handshakeTimeout,proto3" json:"handshake_timeout,omitempty"`
+	// How long one frame, or header block, may take once it has begun; default 20s.
+	FrameTimeout *durationpb.Duration `protobuf:"bytes,15,opt,name=frame_timeout,json=frameTimeout,proto3" json:"frame_timeout,omitempty"`
+	// How long a peer may take no byte of what waits for it; default 20s.
+	WriteTimeout *durationpb.Duration `protobuf:"bytes,16,opt,name=write_timeout,json=writeTimeout,proto3" json:"write_timeout,omitempty"`
+	// How long a connection without calls is kept; default 1800s.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,17,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// How long a client may be silent before it is asked for a sign of life; default 60s.
+	PingAfter *durationpb.Duration `protobuf:"bytes,18,opt,name=ping_after,json=pingAfter,proto3" json:"ping_after,omitempty"`
+	// How long it has for that; default 20s.
+	PingTimeout   *durationpb.Duration `protobuf:"bytes,19,opt,name=ping_timeout,json=pingTimeout,proto3" json:"ping_timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Bounds) Reset() {
@@ -414,6 +444,111 @@ func (x *Bounds) GetMaxConnections() int32 {
 		return x.MaxConnections
 	}
 	return 0
+}
+
+func (x *Bounds) GetMaxTableBytes() int32 {
+	if x != nil {
+		return x.MaxTableBytes
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxContinuationFrames() int32 {
+	if x != nil {
+		return x.MaxContinuationFrames
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxResets() int32 {
+	if x != nil {
+		return x.MaxResets
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxResetsPerSecond() int32 {
+	if x != nil {
+		return x.MaxResetsPerSecond
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxControlFrames() int32 {
+	if x != nil {
+		return x.MaxControlFrames
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxControlFramesPerSecond() int32 {
+	if x != nil {
+		return x.MaxControlFramesPerSecond
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxOutputBytes() int32 {
+	if x != nil {
+		return x.MaxOutputBytes
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxHeldBytes() int32 {
+	if x != nil {
+		return x.MaxHeldBytes
+	}
+	return 0
+}
+
+func (x *Bounds) GetMaxBufferedBytes() int64 {
+	if x != nil {
+		return x.MaxBufferedBytes
+	}
+	return 0
+}
+
+func (x *Bounds) GetHandshakeTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.HandshakeTimeout
+	}
+	return nil
+}
+
+func (x *Bounds) GetFrameTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.FrameTimeout
+	}
+	return nil
+}
+
+func (x *Bounds) GetWriteTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.WriteTimeout
+	}
+	return nil
+}
+
+func (x *Bounds) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *Bounds) GetPingAfter() *durationpb.Duration {
+	if x != nil {
+		return x.PingAfter
+	}
+	return nil
+}
+
+func (x *Bounds) GetPingTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.PingTimeout
+	}
+	return nil
 }
 
 // BackendConfig describes one guarded back-end.
@@ -936,12 +1071,30 @@ const file_capguard_v1_config_proto_rawDesc = "" +
 	"\tcert_file\x18\x02 \x01(\tR\bcertFile\x12\x19\n" +
 	"\bkey_file\x18\x03 \x01(\tR\akeyFile\x12\x1f\n" +
 	"\vserver_name\x18\x04 \x01(\tR\n" +
-	"serverName\"\xbd\x01\n" +
+	"serverName\"\xdb\a\n" +
 	"\x06Bounds\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x03R\x0fmaxMessageBytes\x12(\n" +
 	"\x10max_header_bytes\x18\x02 \x01(\x05R\x0emaxHeaderBytes\x124\n" +
 	"\x16max_connection_streams\x18\x03 \x01(\x05R\x14maxConnectionStreams\x12'\n" +
-	"\x0fmax_connections\x18\x04 \x01(\x05R\x0emaxConnections\"\xde\x02\n" +
+	"\x0fmax_connections\x18\x04 \x01(\x05R\x0emaxConnections\x12&\n" +
+	"\x0fmax_table_bytes\x18\x05 \x01(\x05R\rmaxTableBytes\x126\n" +
+	"\x17max_continuation_frames\x18\x06 \x01(\x05R\x15maxContinuationFrames\x12\x1d\n" +
+	"\n" +
+	"max_resets\x18\a \x01(\x05R\tmaxResets\x121\n" +
+	"\x15max_resets_per_second\x18\b \x01(\x05R\x12maxResetsPerSecond\x12,\n" +
+	"\x12max_control_frames\x18\t \x01(\x05R\x10maxControlFrames\x12@\n" +
+	"\x1dmax_control_frames_per_second\x18\n" +
+	" \x01(\x05R\x19maxControlFramesPerSecond\x12(\n" +
+	"\x10max_output_bytes\x18\v \x01(\x05R\x0emaxOutputBytes\x12$\n" +
+	"\x0emax_held_bytes\x18\f \x01(\x05R\fmaxHeldBytes\x12,\n" +
+	"\x12max_buffered_bytes\x18\r \x01(\x03R\x10maxBufferedBytes\x12F\n" +
+	"\x11handshake_timeout\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x10handshakeTimeout\x12>\n" +
+	"\rframe_timeout\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\fframeTimeout\x12>\n" +
+	"\rwrite_timeout\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\fwriteTimeout\x12<\n" +
+	"\fidle_timeout\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x128\n" +
+	"\n" +
+	"ping_after\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\tpingAfter\x12<\n" +
+	"\fping_timeout\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\vpingTimeout\"\xde\x02\n" +
 	"\rBackendConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\atargets\x18\x02 \x03(\tR\atargets\x12\x16\n" +
@@ -1024,22 +1177,28 @@ var file_capguard_v1_config_proto_depIdxs = []int32{
 	12, // 4: capguard.v1.Config.drain_timeout:type_name -> google.protobuf.Duration
 	4,  // 5: capguard.v1.Config.bounds:type_name -> capguard.v1.Bounds
 	2,  // 6: capguard.v1.Admin.tls:type_name -> capguard.v1.ServerTLS
-	3,  // 7: capguard.v1.BackendConfig.tls:type_name -> capguard.v1.ClientTLS
-	6,  // 8: capguard.v1.BackendConfig.limit:type_name -> capguard.v1.LimitConfig
-	7,  // 9: capguard.v1.BackendConfig.queue:type_name -> capguard.v1.QueueConfig
-	8,  // 10: capguard.v1.BackendConfig.breaker:type_name -> capguard.v1.BreakerConfig
-	9,  // 11: capguard.v1.BackendConfig.methods:type_name -> capguard.v1.MethodConfig
-	12, // 12: capguard.v1.QueueConfig.max_wait:type_name -> google.protobuf.Duration
-	12, // 13: capguard.v1.BreakerConfig.slow_after:type_name -> google.protobuf.Duration
-	12, // 14: capguard.v1.BreakerConfig.window:type_name -> google.protobuf.Duration
-	12, // 15: capguard.v1.BreakerConfig.open_for:type_name -> google.protobuf.Duration
-	12, // 16: capguard.v1.BreakerConfig.probe_timeout:type_name -> google.protobuf.Duration
-	11, // 17: capguard.v1.MethodConfig.outcomes:type_name -> capguard.v1.MethodConfig.OutcomesEntry
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	12, // 7: capguard.v1.Bounds.handshake_timeout:type_name -> google.protobuf.Duration
+	12, // 8: capguard.v1.Bounds.frame_timeout:type_name -> google.protobuf.Duration
+	12, // 9: capguard.v1.Bounds.write_timeout:type_name -> google.protobuf.Duration
+	12, // 10: capguard.v1.Bounds.idle_timeout:type_name -> google.protobuf.Duration
+	12, // 11: capguard.v1.Bounds.ping_after:type_name -> google.protobuf.Duration
+	12, // 12: capguard.v1.Bounds.ping_timeout:type_name -> google.protobuf.Duration
+	3,  // 13: capguard.v1.BackendConfig.tls:type_name -> capguard.v1.ClientTLS
+	6,  // 14: capguard.v1.BackendConfig.limit:type_name -> capguard.v1.LimitConfig
+	7,  // 15: capguard.v1.BackendConfig.queue:type_name -> capguard.v1.QueueConfig
+	8,  // 16: capguard.v1.BackendConfig.breaker:type_name -> capguard.v1.BreakerConfig
+	9,  // 17: capguard.v1.BackendConfig.methods:type_name -> capguard.v1.MethodConfig
+	12, // 18: capguard.v1.QueueConfig.max_wait:type_name -> google.protobuf.Duration
+	12, // 19: capguard.v1.BreakerConfig.slow_after:type_name -> google.protobuf.Duration
+	12, // 20: capguard.v1.BreakerConfig.window:type_name -> google.protobuf.Duration
+	12, // 21: capguard.v1.BreakerConfig.open_for:type_name -> google.protobuf.Duration
+	12, // 22: capguard.v1.BreakerConfig.probe_timeout:type_name -> google.protobuf.Duration
+	11, // 23: capguard.v1.MethodConfig.outcomes:type_name -> capguard.v1.MethodConfig.OutcomesEntry
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_capguard_v1_config_proto_init() }
