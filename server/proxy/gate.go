@@ -64,25 +64,27 @@ const (
 	settled
 )
 
-// admit asks the guard, and goes on with the call if the answer comes at once.
-func (c *passage) admit() {
+// admit asks the guard, and goes on with the call if the answer comes at once. It returns true if the call was refused then: nobody else has
+// heard of the passage.
+func (c *passage) admit() (refused bool) {
 	defer c.contain()
 	c.relayed.Observe(c)
 	if c.unguarded {
 		c.goOn(guard.Permit{}, guard.Decision{Admitted: true})
-		return
+		return false
 	}
 	c.startServerSpan()
 	p, d, w := c.backend.guard.Ask(c.call, c)
 	if !w.Waiting() {
 		c.goOn(p, d)
-		return
+		return !d.Admitted
 	}
 	c.wait = w
 	c.relayed.Detach()
 	if !c.asked.CompareAndSwap(asking, letGo) { // Settle came before.
 		c.resume()
 	}
+	return false
 }
 
 // Settle takes the guard's decision on a call that had to wait.

@@ -126,14 +126,24 @@ func (p *Proxy) decide(call *relay.Call) {
 	c := p.arrive(call, b, method)
 	if unguarded {
 		c.unguarded = true
+		call.Detach() // A drain may end it at any time.
+		c.mu.Lock()   // It may be there already.
 		c.stop = context.AfterFunc(p.drained, func() { c.finish(errDrained, true, relay.Traffic{}) })
+		c.mu.Unlock()
 	}
-	c.admit()
+	if c.admit() {
+		*c = passage{}
+		passages.Put(c)
+	}
 }
+
+// passages are those that were refused at once, to be used again: a flood of refusals so leaves no garbage behind.
+var passages = sync.Pool{New: func() any { return new(passage) }}
 
 // arrive begins the passage of a call.
 func (p *Proxy) arrive(call *relay.Call, b *Backend, method string) *passage {
-	c := &passage{p: p, relayed: call, backend: b, method: method, began: call.Arrived(), ctx: background}
+	c := passages.Get().(*passage)
+	c.p, c.relayed, c.backend, c.method, c.began, c.ctx = p, call, b, method, call.Arrived(), background
 	c.rules = b.table.Load().lookup(method)
 	var said grpcguard.Said
 	var deadline time.Time

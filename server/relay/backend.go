@@ -8,25 +8,36 @@ import (
 
 // This file takes what comes from back-ends, and brings calls to them.
 
-// open begins p's stream on c; false if c takes no more.
+// open begins p's stream on c; false if c takes no more. When the numbers of streams have come to their end, which a busy connection meets
+// after some hours, c leaves as if its peer had sent GOAWAY.
 func (c *conn) open(p *port) bool {
+	opened, last := c.openStream(p)
+	if last {
+		c.endpoint.leave(c)
+		c.endpoint.replace(0)
+	}
+	return opened
+}
+
+func (c *conn) openStream(p *port) (opened, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	full := int64(len(c.streams)) >= c.streamMax || c.out.len() >= c.limits.OutputBytes
-	if c.ended || c.away || full || c.nextID > maxID-2 {
-		return false
+	if c.ended || c.away || full {
+		return false, false
 	}
 	p.conn, p.id = c, c.nextID
 	c.nextID += 2
+	c.away = c.nextID > maxID-2
 	p.send, p.receive, p.target, p.remaining = c.window, firstWindow, firstWindow, -1
 	c.streams[p.id] = p
 	p.call.opened.Store(true)
-	c.appendHeaders(p.id, p.call.fields, p.call.whole, false)
+	c.appendHeaders(p.id, p.call.fields, p.call.whole)
 	if p.call.whole {
 		c.endedLocked(p)
 	}
 	c.useful.Store(true)
-	return true
+	return true, c.away
 }
 
 // link brings to p what has come of its request so far, and has all that follows go there at once.
@@ -217,7 +228,7 @@ func (c *conn) answerLocked(p *port, fields []Field, end, interim bool) {
 	if interim && c.out.len() >= softOutput {
 		return // Who reads so slowly does without: there is no end to the number of these.
 	}
-	c.appendHeaders(p.id, fields, end, false)
+	c.appendHeaders(p.id, fields, end)
 	p.headed = p.headed || !interim
 	c.useful.Store(true)
 	if end {

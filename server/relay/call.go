@@ -80,7 +80,9 @@ type Call struct {
 	whole   bool // the request is nothing but its headers
 
 	observer Observer
-	detached bool // decided on outside the turn of its client's connection
+	spent    bool // to be used again when the turn ends
+
+	detached atomic.Bool // on its way, or decided on outside the turn of its client's connection
 
 	ended  atomic.Bool // Ended was called, or will not be
 	wake   atomic.Int64
@@ -145,7 +147,7 @@ func (c *Call) Set(name, value string) {
 func (c *Call) Observe(o Observer) { c.observer = o }
 
 // Detach announces that the decision will come from elsewhere. To be called in the decision hook, before anybody else may know of the call.
-func (c *Call) Detach() { c.detached = true }
+func (c *Call) Detach() { c.detached.Store(true) }
 
 // Wake asks for Observer.Woken at t instead of any time that was set before; zero is never.
 func (c *Call) Wake(t time.Time) {
@@ -167,8 +169,7 @@ func (c *Call) Forward(e *Endpoint) {
 	if up == nil {
 		return // The client is gone, and Ended says so.
 	}
-	turn := !c.detached
-	c.detached = true // Whatever happens from now on happens elsewhere.
+	turn := !c.detached.Swap(true) // Whatever happens from now on happens elsewhere.
 	e.send(up, turn)
 }
 
@@ -191,15 +192,19 @@ func (c *Call) prepare() *port {
 
 // Answer ends the call with an answer of the relay's own: fields are a whole header list, :status first. If headers of the back-end's
 // answer have gone out, the rest of fields goes as trailers; inside a message, or after a content-length, the client's stream is reset. A
-// back-end that has the call gets a reset. Answer reports whether the client has been told anything; it has not if the call is over.
+// back-end that has the call gets a reset. A call that is answered in the decision hook must not be used after it. Answer reports whether the client has been told anything; it has not if the call is over.
 func (c *Call) Answer(fields []Field) bool {
 	c.ended.Store(true)
 	up, told := c.answerClient(fields)
 	if up != nil {
 		up.reset(http2.ErrCodeCancel)
 	}
-	if c.detached {
+	switch {
+	case c.detached.Load():
 		c.client.flush()
+	case !c.spent:
+		c.spent = true
+		c.client.spent = append(c.client.spent, c)
 	}
 	return told
 }
@@ -215,16 +220,16 @@ func (c *Call) answerClient(fields []Field) (up *port, told bool) {
 	}
 	switch {
 	case !p.headed:
-		cl.appendHeaders(p.id, fields, true, true)
+		cl.appendHeaders(p.id, fields, true)
 	case p.wait.len() > 0 || c.measured || c.answers.inside():
 		cl.resetLocked(p, http2.ErrCodeCancel)
 		return up, true
 	default:
-		cl.appendHeaders(p.id, withoutHead(fields), true, true)
+		cl.appendHeaders(p.id, withoutHead(fields), true)
 	}
 	cl.endedLocked(p)
 	if !p.closed {
-		cl.swallowLocked(p, c.detached)
+		cl.swallowLocked(p, c.detached.Load())
 	}
 	return up, true
 }

@@ -121,6 +121,33 @@ func (c *conn) swallowLocked(p *port, detached bool) {
 	c.swallowed = append(c.swallowed, p)
 }
 
+// spareCalls bounds the calls that a connection keeps for use again.
+const spareCalls = 64
+
+// newCall returns a call that is all zero but for its client.
+func (c *conn) newCall() *Call {
+	n := len(c.spare)
+	if n == 0 {
+		return &Call{client: c}
+	}
+	call := c.spare[n-1]
+	c.spare = c.spare[:n-1]
+	call.client = c
+	return call
+}
+
+// reuseSpent keeps the calls that were answered at once. A flood of refusals so leaves no garbage behind.
+func (c *conn) reuseSpent() {
+	for i, call := range c.spent {
+		c.spent[i] = nil
+		if len(c.spare) < spareCalls {
+			*call = Call{}
+			c.spare = append(c.spare, call)
+		}
+	}
+	c.spent = c.spent[:0]
+}
+
 // endSwallowed resets what swallowLocked has noted.
 func (c *conn) endSwallowed() {
 	if len(c.swallowed) == 0 {

@@ -57,6 +57,7 @@ func (c *conn) tick() {
 		c.mu.Unlock()
 		return
 	}
+	c.dueLocked(never) // First: who sets a time from here on is either seen below, or waits for the lock to set the timer.
 	woken, next := c.wokenLocked(now)
 	breach, late, due := c.lateLocked(now)
 	next = min(next, due)
@@ -88,6 +89,8 @@ func (c *conn) wokenLocked(now time.Duration) (woken []*Call, next time.Duration
 	for _, p := range c.streams {
 		switch at := time.Duration(p.call.wake.Load()); {
 		case at == 0:
+		case !p.call.detached.Load():
+			next = min(next, now+wakeSlack) // It is being decided on at this moment.
 		case at <= now+wakeSlack:
 			p.call.wake.CompareAndSwap(int64(at), 0)
 			woken = append(woken, p.call)

@@ -38,6 +38,8 @@ type conn struct {
 	control   bucket
 	touched   []*conn // others with something to send
 	answered  []*Call // whose answers began in this turn
+	spent     []*Call // answered in this turn by the decision hook: nobody else has heard of them
+	spare     []*Call // to be used again
 	swallowed []*port // answered before their request had come
 	bytesIn   int64
 
@@ -179,6 +181,7 @@ func (c *conn) turn() *connError {
 	c.bytesIn += int64(c.input.r - before)
 	c.tellAnswered()
 	c.endSwallowed()
+	c.reuseSpent()
 	c.flushTouched()
 	c.settle()
 	c.stats.received(c, c.bytesIn)

@@ -58,7 +58,7 @@ type Endpoint struct {
 	ctx   context.Context // until Close
 	stop  context.CancelFunc
 	conns atomic.Pointer[[]*conn] // that take calls; never changed, but replaced
-	queue atomic.Int64            // len(waiting)
+	queue atomic.Int64            // len(waiting), and those that are being placed
 	asked atomic.Int64            // so many want those who wait to be served; the first of them does
 	state atomic.Uint32
 	tasks sync.WaitGroup
@@ -67,6 +67,7 @@ type Endpoint struct {
 	trying  int       // connections that are being made; not zero while there is none
 	grown   time.Time // when making one failed last
 	waiting []waiting // for room, the first to give up first
+	placing int       // taken out of waiting, and perhaps to be put back
 	timer   *time.Timer
 	told    sync.Mutex // held while Changed is called, so that it hears in order
 	why     string     // what it was told last; guarded by told
@@ -302,7 +303,7 @@ func (e *Endpoint) wait(up *port) {
 		return
 	}
 	e.waiting = append(e.waiting, waiting{up, time.Now().Add(waitTime)})
-	e.queue.Store(int64(len(e.waiting)))
+	e.countLocked()
 	if len(e.waiting) == 1 {
 		e.scheduleLocked()
 	}
@@ -344,9 +345,13 @@ func (e *Endpoint) takeWaitingLocked(until time.Time) []waiting {
 	}
 	taken := e.waiting[:n:n]
 	e.waiting = e.waiting[n:]
-	e.queue.Store(int64(len(e.waiting)))
+	e.countLocked()
 	return taken
 }
+
+// countLocked notes how many there are to be served. Who is being placed counts too: it may turn out that there is no room, while room comes
+// from elsewhere, and whoever brings that has to see that somebody wants it.
+func (e *Endpoint) countLocked() { e.queue.Store(int64(len(e.waiting) + e.placing)) }
 
 func (e *Endpoint) giveUp(ws []waiting, why string) {
 	for _, w := range ws {
@@ -380,22 +385,35 @@ func (e *Endpoint) serve() {
 }
 
 func (e *Endpoint) serveQueue() {
-	for {
-		w, ok := e.nextWaiting()
-		if !ok {
-			return
-		}
-		if !w.up.call.goesTo(w.up) {
-			continue // Its caller is gone.
-		}
-		c := e.place(w.up)
-		if c == nil {
-			e.waitOn(w)
-			return
-		}
-		c.flush()
-		w.up.call.client.settle()
+	for e.serveNext() {
 	}
+}
+
+// serveNext places the first of those who wait, and tells whether to go on.
+func (e *Endpoint) serveNext() bool {
+	w, ok := e.nextWaiting()
+	if !ok {
+		return false
+	}
+	defer e.placed() // Whatever a hook does.
+	if !w.up.call.goesTo(w.up) {
+		return true // Its caller is gone.
+	}
+	c := e.place(w.up)
+	if c == nil {
+		e.waitOn(w)
+		return false
+	}
+	c.flush()
+	w.up.call.client.settle()
+	return true
+}
+
+func (e *Endpoint) placed() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.placing--
+	e.countLocked()
 }
 
 func (e *Endpoint) nextWaiting() (w waiting, ok bool) {
@@ -409,7 +427,7 @@ func (e *Endpoint) nextWaiting() (w waiting, ok bool) {
 	}
 	w = e.waiting[0]
 	e.waiting = e.waiting[1:]
-	e.queue.Store(int64(len(e.waiting)))
+	e.placing++
 	return w, true
 }
 
@@ -419,7 +437,7 @@ func (e *Endpoint) waitOn(w waiting) {
 	closed := e.ctx.Err() != nil
 	if !closed {
 		e.waiting = slices.Insert(e.waiting, 0, w)
-		e.queue.Store(int64(len(e.waiting)))
+		e.countLocked()
 		e.scheduleLocked()
 	}
 	e.mu.Unlock()

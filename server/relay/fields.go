@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -82,6 +83,8 @@ func withAuthority(fields []Field, authority, host string, r request) ([]Field, 
 	case host == "" || strings.EqualFold(host, authority):
 	case authority != "":
 		return nil, r, "host and :authority differ"
+	case slices.ContainsFunc(fields, func(f Field) bool { return f.Name == ":authority" }):
+		return nil, r, "a host beside an empty :authority"
 	default:
 		fields = append(fields, Field{})
 		copy(fields[1:], fields)

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -9,18 +10,13 @@ import (
 
 // This file sends. Whatever is appended under the lock goes out with the next settle or flush.
 
-// appendHeaders appends a header list: as HEADERS, and as many CONTINUATION as the peer's frame size wants. The connection is locked. A
-// literal list leaves the header table alone.
-func (c *conn) appendHeaders(id uint32, fields []Field, end, literal bool) {
+// appendHeaders appends a header list: as HEADERS, and as many CONTINUATION as the peer's frame size wants. The connection is locked.
+func (c *conn) appendHeaders(id uint32, fields []Field, end bool) {
 	b := c.out.open()
 	start := len(b)
 	b = append(b, make([]byte, frameHeaderLen)...)
 	c.encoder.ready()
 	for i := range fields {
-		if literal && i > 0 {
-			b = appendLiteral(b, fields[i])
-			continue
-		}
 		b = c.encoder.append(b, &fields[i], i == 0)
 	}
 	h := frameHeader{kind: http2.FrameHeaders, flags: http2.FlagHeadersEndHeaders, id: id}
@@ -137,7 +133,7 @@ func (c *conn) endLocked(p *port) {
 		return
 	}
 	if p.tail != nil {
-		c.appendHeaders(p.id, p.tail, true, false)
+		c.appendHeaders(p.id, p.tail, true)
 	} else {
 		c.out.set(appendFrameHeader(c.out.open(), frameHeader{kind: http2.FrameData, flags: http2.FlagDataEndStream, id: p.id}))
 	}
@@ -193,6 +189,9 @@ func (c *conn) closeLocked(p *port, byUs bool) {
 // queueLocked puts p among those that are served as soon as there is room.
 func (c *conn) queueLocked(p *port) {
 	if !p.queued && p.hasWaiting() && p.send > 0 {
+		if len(c.blocked) > 2*len(c.streams) { // A peer that grants nothing must not collect streams that ended.
+			c.blocked = slices.DeleteFunc(c.blocked, func(q *port) bool { return q.closed })
+		}
 		p.queued = true
 		c.blocked = append(c.blocked, p)
 	}

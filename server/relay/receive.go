@@ -19,6 +19,7 @@ type block struct {
 	fields  []Field
 	scratch []Field // to decode into, when nobody keeps it
 	known   *known  // what was well formed before; nil until there is a block
+	memo    memo    // of blocks
 	size    int     // of the list, as RFC 9113 counts it
 	most    int
 }
@@ -115,7 +116,7 @@ func (c *conn) takeBlock(data []byte) *connError {
 	b, id := &c.block, c.block.head.id
 	var call *Call
 	if c.relay != nil && id > c.lastID {
-		call = &Call{client: c}
+		call = c.newCall()
 		b.fields = call.store[:0]
 	} else {
 		b.fields = b.scratch[:0]
@@ -139,6 +140,12 @@ func (c *conn) takeBlock(data []byte) *connError {
 
 // decode decodes a header block into c.block.fields.
 func (c *conn) decode(data []byte) *connError {
+	b := &c.block
+	if m := b.memo.find(data); m != nil {
+		b.fields, b.size = append(b.fields, m.fields...), m.size
+		return nil
+	}
+	defer b.memo.keep(data, b)
 	data, ok := c.takeTableSizes(data)
 	if ok {
 		_, err := c.decoder.Write(data)

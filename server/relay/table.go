@@ -1,12 +1,21 @@
 package relay
 
-import "golang.org/x/net/http2/hpack"
+import (
+	"bytes"
+	"slices"
+
+	"golang.org/x/net/http2/hpack"
+)
 
 // slots is how many fields a connection remembers in each direction: more than the calls of a few methods have.
 const slots = 64
 
-// longField bounds the values that are remembered, and put into a header table, in bytes.
-const longField = 256
+// Bounds of the fields that are remembered, name and value, in bytes: of those that are written, and so put into a header table, and of
+// those that were read, which every client can choose. A refusal by a flag, which says the same to many, is among the former.
+const (
+	longWritten = 1024
+	longKnown   = 128
+)
 
 // slotOf returns where f is remembered: there or, if another one came later, in the slot beside it.
 func slotOf(f *Field) int {
@@ -62,7 +71,7 @@ func (e *encoder) append(b []byte, f *Field, first bool) []byte {
 		e.resized = false
 		b, _ = e.encode(b, f)
 		return b
-	case len(f.Value) > longField && !first:
+	case len(f.Name)+len(f.Value) > longWritten:
 		return appendLiteral(b, *f)
 	}
 	k, met := e.recall(f)
@@ -126,12 +135,52 @@ func (s *sink) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// memo remembers the last blocks that were nothing but references to a header table which has not changed since: calls without a deadline,
+// and answers of all kinds, mostly look like the last one of their kind.
+type memo struct {
+	last [2]decoded
+	next int
+}
+
+// decoded is a block, and the list that it is.
+type decoded struct {
+	data   []byte
+	fields []Field
+	size   int
+}
+
+// longBlock bounds what is remembered, in bytes: one for each field.
+const longBlock = 32
+
+func (m *memo) find(data []byte) *decoded {
+	for i := range m.last {
+		if d := &m.last[i]; len(d.data) > 0 && bytes.Equal(d.data, data) {
+			return d
+		}
+	}
+	return nil
+}
+
+// keep remembers a block that was decoded into b. One that may have changed the table makes all be forgotten.
+func (m *memo) keep(data []byte, b *block) {
+	if slices.ContainsFunc(data, func(c byte) bool { return c <= 0x80 || c == 0xff }) { // Not a reference of a single byte.
+		m.last[0].data, m.last[1].data = m.last[0].data[:0], m.last[1].data[:0]
+		return
+	}
+	if len(data) > longBlock || b.large() {
+		return
+	}
+	d := &m.last[m.next]
+	m.next = 1 - m.next
+	d.data, d.fields, d.size = append(d.data[:0], data...), append(d.fields[:0], b.fields...), b.size
+}
+
 // known remembers fields that were found well formed: those that come out of a header table are mostly the same again. Nil knows none.
 type known [slots]Field
 
 // well tells whether f is well formed, and what is wrong if not.
 func (k *known) well(f *Field) malformed {
-	if k == nil || len(f.Value) > longField {
+	if k == nil || len(f.Name)+len(f.Value) > longKnown {
 		return checkField(*f)
 	}
 	i := slotOf(f)
