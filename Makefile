@@ -16,7 +16,7 @@ FUZZ_PACKAGES = $(shell grep -rl --include='*_test.go' 'func Fuzz' . | xargs -n1
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: ## watch a fragile back-end being protected, all on this machine
@@ -109,6 +109,19 @@ $(CONNECT_TOOLS): conformance/go.mod
 
 $(BIN)/h2spec: conformance/go.mod
 	go build -C conformance -o $@ github.com/summerwind/h2spec/cmd/h2spec
+
+.PHONY: bench-proxies
+bench-proxies: build $(BIN)/bench/caddy ## what a call costs here, and through grpc-go, nginx, HAProxy and Caddy
+	@if ! command -v nginx >/dev/null || ! command -v haproxy >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light haproxy; \
+	  else echo 'the rivals nginx and HAProxy are missing: install nginx-light and haproxy'; exit 1; fi; \
+	fi
+	go build -C benchmarks -o $(BIN)/bench/ ./...
+	@$(BIN)/bench/benchmarks $(ARGS)
+
+$(BIN)/bench/caddy: benchmarks/caddy/go.mod
+	@mkdir -p $(@D)
+	go build -C benchmarks/caddy -o $@ github.com/caddyserver/caddy/v2/cmd/caddy
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each
