@@ -161,7 +161,8 @@ func (w way) compare(t *testing.T, what string, got, want []string) {
 	t.Helper()
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || w.plain(got[i]) != w.plain(want[i]) {
-			t.Errorf("%s, line %d through the %s:\n%.4000q\nwithout it:\n%.4000q", what, i, w.name, got[min(i, len(got)):], want[min(i, len(want)):])
+			t.Errorf("%s, line %d through the %s:\n%.4000q\nwithout it:\n%.4000q", what, i, w.name,
+				got[min(i, len(got)):], want[min(i, len(want)):])
 			return
 		}
 	}

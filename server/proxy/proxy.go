@@ -127,9 +127,7 @@ func (p *Proxy) decide(call *relay.Call) {
 	if unguarded {
 		c.unguarded = true
 		call.Detach() // A drain may end it at any time.
-		c.mu.Lock()   // It may be there already.
 		c.stop = context.AfterFunc(p.drained, func() { c.finish(errDrained, true, relay.Traffic{}) })
-		c.mu.Unlock()
 	}
 	if c.admit() {
 		*c = passage{}

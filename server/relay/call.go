@@ -110,7 +110,6 @@ type Call struct {
 
 	// Of the goroutine that reads the back-end's connection.
 	answer answer
-	end    End
 }
 
 // replayBytes is how much of a request is kept, to be sent again if its first back-end certainly did not begin it.

@@ -210,6 +210,16 @@ func (c *conn) fail(err error) {
 	c.close()
 }
 
+// partLocked tells whether the connection, on which all has been said, ends in good terms: then nothing more is written, and its client is
+// to have the time to read the last.
+func (c *conn) partLocked() bool {
+	if !c.hangUp || c.relay == nil || c.sealed != 0 || c.lingering {
+		return false
+	}
+	c.hangUp, c.sealed = false, -1
+	return true
+}
+
 // close ends the connection; its reading goroutine does the rest.
 func (c *conn) close() {
 	c.mu.Lock()

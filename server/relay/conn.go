@@ -73,6 +73,7 @@ type conn struct {
 	acked     bool  // our SETTINGS were acknowledged
 	blocked   []*port
 	credits   []credit
+	waits     int    // bytes of DATA that wait on all streams
 	well      int    // streams that ended well, since countReset looked
 	away      bool   // GOAWAY was received or sent: no new streams
 	finalID   uint32 // the last stream that our GOAWAY lets in
@@ -118,7 +119,7 @@ func newConn(nc net.Conn, l *Limits, s *Stats) *conn {
 func (c *conn) serve(secure *tls.Config) {
 	c.startClock()
 	defer c.finish()
-	if secure != nil && c.secure(secure, tls.Server) != nil {
+	if secure != nil && c.wire.secure(context.Background(), secure, tls.Server) != nil { // The clock ends it.
 		return
 	}
 	c.greet(clientWindow, nil, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limits.Streams)})
@@ -132,12 +133,6 @@ func (c *conn) headerSettings() []http2.Setting {
 		s = append(s, http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(n)})
 	}
 	return s
-}
-
-func (c *conn) secure(config *tls.Config, side func(net.Conn, *tls.Config) *tls.Conn) error {
-	ctx, cancel := context.WithTimeout(context.Background(), c.limits.HandshakeTime)
-	defer cancel()
-	return c.wire.secure(ctx, config, side)
 }
 
 // greet sends what a connection begins with.

@@ -79,10 +79,14 @@ func (p *port) due(n int) int {
 
 // waitLocked lets DATA wait on p.
 func (c *conn) waitLocked(p *port, data []byte) bool {
+	if c.relay != nil && c.waits+len(data) > c.limits.BufferedBytes/8 {
+		return false // One client must not have it all.
+	}
 	if c.stats.WaitingBytes.Add(int64(len(data))) > int64(c.limits.BufferedBytes) {
 		c.stats.WaitingBytes.Add(-int64(len(data)))
 		return false
 	}
+	c.waits += len(data)
 	if !p.hasWaiting() {
 		p.call.stalls.Add(1)
 		c.stats.Stalls.Add(1)
@@ -176,6 +180,7 @@ func (c *conn) closeLocked(p *port, byUs bool) {
 	c.gone.add(p.id, byUs)
 	if n := len(p.waiting()); n > 0 {
 		c.stats.WaitingBytes.Add(-int64(n))
+		c.waits -= n
 		c.owe(p, n)
 	}
 	p.wait.release()
@@ -220,6 +225,7 @@ func (c *conn) serveLocked(p *port) {
 	gone, ended := c.frameData(p, part, last)
 	p.waitFrom += gone
 	c.stats.WaitingBytes.Add(-int64(gone))
+	c.waits -= gone
 	c.owe(p, gone)
 	if p.hasWaiting() {
 		c.compactLocked(p)
@@ -380,10 +386,14 @@ func (c *conn) flush() {
 func (c *conn) restAndUnlock() {
 	c.writing = false
 	hangUp := c.hangUp
+	part := c.partLocked()
 	credits := c.creditsLocked()
 	c.mu.Unlock()
 	c.writers.Done()
 	pay(credits)
+	if part && c.wire.part() {
+		return
+	}
 	if hangUp {
 		c.close()
 	}

@@ -32,7 +32,8 @@ type Limits struct {
 	OutputBytes int
 	// HeldBytes of request DATA that one client may have waiting for a back-end before its connection gets no more credit. Default 1 MiB.
 	HeldBytes int
-	// BufferedBytes of DATA that may wait in the whole process, with streams that cannot go on; beyond, such a stream is reset. Default 128 MiB.
+	// BufferedBytes of DATA that may wait in the whole process, with streams that cannot go on; beyond, such a stream is reset. One
+	// client may have an eighth of it. Default 128 MiB.
 	BufferedBytes int
 
 	// HandshakeTime for TLS, preface and first SETTINGS. Default 10 s.

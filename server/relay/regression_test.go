@@ -1,9 +1,14 @@
 package relay_test
 
 import (
+	"net"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/capguard/capguard/server/relay"
 )
 
 // A host beside an empty :authority gave the back-end two :authority fields.
@@ -32,4 +37,45 @@ func TestStreamNumbersComeToTheirEnd(t *testing.T) {
 		trailersOnly(client, 5, backend, at+2)
 		backend.wantClosed()
 	})
+}
+
+// At the end of a drain the relay closed a connection as soon as it had written all, and what its client sent after that, such as a
+// WINDOW_UPDATE, made the kernel drop what was still on its way.
+func TestLastAnswerBeforeTheDrainArrives(t *testing.T) {
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := newSite(t, 1<<20)
+	e := relay.NewEndpoint(relay.EndpointOptions{Dial: at.dial})
+	defer e.Close()
+	r := relay.New(relay.Options{Decide: func(c *relay.Call) { c.Forward(e) }})
+	go func() { _ = r.Serve(front) }() // Until Close.
+	defer r.Close()
+	backend := at.accept(habits{patient: true})
+	conn, err := net.Dial("tcp", front.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := clientOf(t, conn, habits{patient: true, settings: []http2.Setting{setting(http2.SettingInitialWindowSize, 1<<30)}})
+	client.windowUpdate(0, 1<<30)
+	client.request(1, true)
+	backend.wantHeaders(1)
+	client.pause()
+	const size = 1 << 20
+	backend.response(1)
+	backend.pour(1, strings.Repeat("x", size), false)
+	backend.trailers(1)
+	drained := make(chan error)
+	go func() { drained <- r.Drain(t.Context()) }()
+	time.Sleep(1500 * time.Millisecond) // For the client to be given up.
+	client.resume()
+	client.wantHeaders(1)
+	client.wantData(1, strings.Repeat("x", size))
+	client.wantTrailers(1)
+	client.wantClosed()
+	client.close()
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
 }

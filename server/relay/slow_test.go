@@ -114,8 +114,9 @@ func TestSlowReader(t *testing.T) {
 }
 
 // Streams that nobody reads are reset when the process holds too much for them.
+// One client may have an eighth of what may wait in all.
 func TestTooMuchWaits(t *testing.T) {
-	s := setup{limits: relay.Limits{BufferedBytes: 200_000}, client: habits{manual: true,
+	s := setup{limits: relay.Limits{BufferedBytes: 8 * 200_000}, client: habits{manual: true,
 		settings: []http2.Setting{setting(http2.SettingInitialWindowSize, 1)}}}
 	inRig(t, s, func(r *rig, client, backend *peer) {
 		for id := uint32(1); id < 10; id += 2 {

@@ -15,7 +15,6 @@ import (
 // pen writes frames of one side to a twin.
 type pen struct {
 	*http2.Framer
-	buf     bytes.Buffer
 	to      func([]byte)
 	encoder *hpack.Encoder
 	block   bytes.Buffer

@@ -223,6 +223,14 @@ func (w *wire) finish(b []byte, patience time.Duration) error {
 	return w.nc.SetWriteDeadline(time.Time{})
 }
 
+// part ends what is sent, and leaves the end to the peer, or to the reader when partTime has passed. A socket that is closed drops what is
+// still on its way as soon as anything comes, and from a client that reads something does: WINDOW_UPDATE. It returns false if that is not
+// to be had.
+func (w *wire) part() bool {
+	half, ok := w.nc.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil && w.nc.SetReadDeadline(time.Now().Add(partTime)) == nil
+}
+
 // linger lets the peer read what was sent last: a socket that is closed while there is something unread in it drops what it has sent.
 func (w *wire) linger() {
 	half, ok := w.nc.(interface{ CloseWrite() error })
@@ -249,4 +257,5 @@ func (w *wire) discard() {
 const (
 	lingerTime  = 500 * time.Millisecond
 	lingerReads = 64
+	partTime    = 5 * time.Second // for a client that broke nothing
 )
