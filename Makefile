@@ -28,7 +28,7 @@ build: ## build bin/capguard
 
 .PHONY: test
 test: prerequisites lint tools build ## all checks: lint, unit, property and end-to-end tests with the race detector
-	go test -race -timeout 15m ./...
+	go test -race -timeout 25m ./...
 	@$(MAKE) --no-print-directory off
 
 # With the race detector a twentieth of the calls is sent; here it is the whole million.
@@ -109,6 +109,10 @@ $(CONNECT_TOOLS): conformance/go.mod
 
 $(BIN)/h2spec: conformance/go.mod
 	go build -C conformance -o $@ github.com/summerwind/h2spec/cmd/h2spec
+
+.PHONY: abuse
+abuse: build ## attacks on the real guard: what they cost it, and what its other callers notice
+	go test -count=1 -timeout 15m -run 'TestAbuse' -v ./internal/e2e | grep -vE '^(=== |\s*$$)'
 
 .PHONY: bench-proxies
 bench-proxies: build $(BIN)/bench/caddy ## what a call costs here, and through grpc-go, nginx, HAProxy and Caddy

@@ -27,25 +27,35 @@ import (
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
 )
 
-// binary builds the guard once, with the race detector, so that a race in the real process fails the test.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "capguard-e2e-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "capguard")
-	out, err := exec.Command("go", "build", "-race", "-o", path, "../../cmd/capguard").CombinedOutput()
+// The guard is built at most twice: with the race detector, so that a race in the real process fails the test, and as it is delivered, for
+// tests that measure it.
+var (
+	binary = sync.OnceValues(func() (string, error) { return build("capguard-race", "-race") })
+	lean   = sync.OnceValues(func() (string, error) { return build("capguard") })
+)
+
+// builds is where the binaries are.
+var builds string
+
+func build(name string, flags ...string) (string, error) {
+	path := filepath.Join(builds, name)
+	args := append(append([]string{"build"}, flags...), "-o", path, "../../cmd/capguard")
+	out, err := exec.Command("go", args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build capguard: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	var err error
+	if builds, err = os.MkdirTemp("", "capguard-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, "make a directory for the binaries:", err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	_ = os.RemoveAll(builds)
+	printFigures(os.Stdout)
 	os.Exit(code)
 }
 
@@ -177,7 +187,16 @@ func serve(t *testing.T, env []string, backend string, flags ...string) guardPro
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--backend", backend}, flags...)
+	return serveBinary(t, path, env, backend, flags...)
+}
+
+// serveBinary is serve with a binary of the test's choice. Without a backend, a file that flags name has some.
+func serveBinary(t *testing.T, path string, env []string, backend string, flags ...string) guardProcess {
+	t.Helper()
+	args := append([]string{"serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, flags...)
+	if backend != "" {
+		args = append(args, "--backend", backend)
+	}
 	if !strings.Contains(strings.Join(flags, " "), "--data-dir") {
 		args = append(args, "--data-dir", t.TempDir())
 	}
@@ -186,10 +205,10 @@ func serve(t *testing.T, env []string, backend string, flags ...string) guardPro
 	return guardProcess{p, m[1], m[2]}
 }
 
-// dial connects to an address in plain text; nothing is sent before the first call.
+// dial connects to an address, in plain text unless options say otherwise; nothing is sent before the first call.
 func dial(t *testing.T, address string, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)
 	conn, err := grpc.NewClient("passthrough:///"+address, options...)
 	if err != nil {
 		t.Fatal(err)

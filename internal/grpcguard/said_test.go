@@ -73,7 +73,7 @@ func baggage(headers []string) map[string][]string {
 		if bytes += len(h); bytes > 16<<10 {
 			break
 		}
-		for _, member := range strings.Split(h, ",") {
+		for member := range strings.SplitSeq(h, ",") {
 			members++
 			name, value, ok := strings.Cut(strings.Split(member, ";")[0], "=")
 			value, err := url.PathUnescape(strings.Trim(value, " \t"))
