@@ -30,29 +30,31 @@ func TestAbuseControlFloods(t *testing.T) {
 	for i := range byte(255) {
 		many = append(many, 0, byte(http2.SettingInitialWindowSize), 0, 0, i, 0)
 	}
-	floods := []struct {
-		name  string
-		write func(p *peer) error
-	}{
-		{"PING", func(p *peer) error { return p.WritePing(false, [8]byte{}) }},
-		{"SETTINGS", func(p *peer) error { return p.WriteSettings() }},
-		{"large SETTINGS", func(p *peer) error { return p.WriteRawFrame(http2.FrameSettings, 0, 0, many) }},
-		{"WINDOW_UPDATE", func(p *peer) error { return p.WriteWindowUpdate(0, 1) }},
-		{"empty DATA", func(p *peer) error { return p.WriteData(1, false, nil) }},
-		{"WINDOW_UPDATE of a stream", func(p *peer) error { return p.WriteWindowUpdate(1, 1) }},
-		{"PING answers", func(p *peer) error { return p.WritePing(true, [8]byte{}) }},
-		{"SETTINGS answers", func(p *peer) error { return p.WriteSettingsAck() }},
-		{"PRIORITY", func(p *peer) error { return p.WritePriority(1, http2.PriorityParam{StreamDep: 3}) }},
-		{"padding", func(p *peer) error { return p.WriteDataPadded(1, false, nil, make([]byte, 10)) }},
-		{"unknown frames", func(p *peer) error { return p.WriteRawFrame(0x77, 0, 1, []byte("x")) }},
-		{"GOAWAY", func(p *peer) error { return p.WriteGoAway(0, http2.ErrCodeNo, nil) }},
-	}
-	for _, f := range floods {
-		t.Run(f.name, func(t *testing.T) {
-			besiege(t, attack{
-				breach: "control_frames", then: wantGoAway(http2.ErrCodeEnhanceYourCalm),
-				run: func(ctx context.Context, s *siege) { s.flood(ctx, 2, control(f.write)) },
-			})
+	ping := func(p *peer) error { return p.WritePing(false, [8]byte{}) }
+	for name, kinds := range map[string][]func(p *peer) error{
+		"PING":           {ping, ping},
+		"SETTINGS":       {func(p *peer) error { return p.WriteSettings() }, func(p *peer) error { return p.WriteSettingsAck() }},
+		"large SETTINGS": {func(p *peer) error { return p.WriteRawFrame(http2.FrameSettings, 0, 0, many) }},
+		"WINDOW_UPDATE":  {func(p *peer) error { return p.WriteWindowUpdate(0, 1) }, func(p *peer) error { return p.WriteWindowUpdate(1, 1) }},
+		"empty DATA": {
+			func(p *peer) error { return p.WriteData(1, false, nil) },
+			func(p *peer) error { return p.WriteDataPadded(1, false, nil, make([]byte, 10)) },
+		},
+		"others": {
+			func(p *peer) error { return p.WritePing(true, [8]byte{}) },
+			func(p *peer) error { return p.WritePriority(1, http2.PriorityParam{StreamDep: 3}) },
+			func(p *peer) error { return p.WriteRawFrame(0x77, 0, 1, []byte("x")) },
+			func(p *peer) error { return p.WriteGoAway(0, http2.ErrCodeNo, nil) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			besiege(t, attack{breach: "control_frames", then: wantGoAway(http2.ErrCodeEnhanceYourCalm, len(kinds)), run: func(ctx context.Context, s *siege) {
+				var floods []func()
+				for _, write := range kinds {
+					floods = append(floods, func() { s.flood(ctx, 1, control(write)) })
+				}
+				together(floods...)
+			}})
 		})
 	}
 }
@@ -77,42 +79,45 @@ func TestAbuseQuestionsWithoutReading(t *testing.T) {
 
 // Streams that end before they are answered are endured in a burst, whoever ends them.
 func TestAbuseResets(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		ruin func(p *peer) error // opens a stream, and sees to its end
-	}{
-		{"rapid reset", func(p *peer) error {
+	for name, kinds := range map[string][]func(p *peer) error{ // Each opens a stream, and sees to its end.
+		"rapid reset": {func(p *peer) error {
 			id, err := p.request(waitMethod, true)
 			return errors.Join(err, p.WriteRSTStream(id, http2.ErrCodeCancel))
+		}, func(p *peer) error {
+			id, err := p.request(waitMethod, false)
+			return errors.Join(err, p.WriteRSTStream(id, http2.ErrCodeNo))
 		}},
-		{"WINDOW_UPDATE by nothing", func(p *peer) error {
+		"made you reset by WINDOW_UPDATE": {func(p *peer) error {
 			id, err := p.request(waitMethod, false)
 			return errors.Join(err, p.WriteWindowUpdate(id, 0))
-		}},
-		{"WINDOW_UPDATE by too much", func(p *peer) error {
+		}, func(p *peer) error {
 			id, err := p.request(waitMethod, false)
-			return errors.Join(err, p.WriteWindowUpdate(id, 1<<31-1))
+			return errors.Join(err, p.WriteWindowUpdate(id, hugeWindow))
 		}},
-		{"wrong content-length", func(p *peer) error {
+		"made you reset by DATA": {func(p *peer) error {
 			id, err := p.request(waitMethod, false, "content-length", "5")
 			return errors.Join(err, p.WriteData(id, true, []byte{0}))
-		}},
-		{"DATA after the end", func(p *peer) error {
+		}, func(p *peer) error {
 			id, err := p.request(waitMethod, true)
 			return errors.Join(err, p.WriteData(id, false, []byte{0}))
 		}},
-		{"forbidden fields", func(p *peer) error {
+		"made you reset by HEADERS": {func(p *peer) error {
 			_, err := p.request(waitMethod, true, "connection", "close")
 			return err
-		}},
-		{"too many streams", func(p *peer) error {
-			_, err := p.request(waitMethod, false)
+		}, func(p *peer) error {
+			_, err := p.request(waitMethod, false) // Too many of these.
 			return err
 		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			besiege(t, attack{breach: "resets", then: wantGoAway(http2.ErrCodeEnhanceYourCalm), run: func(ctx context.Context, s *siege) {
-				s.flood(ctx, 2, func(p *peer) (int, error) { return batch, repeat(batch, func() error { return tt.ruin(p) }) })
+		t.Run(name, func(t *testing.T) {
+			besiege(t, attack{breach: "resets", then: wantGoAway(http2.ErrCodeEnhanceYourCalm, len(kinds)), run: func(ctx context.Context, s *siege) {
+				var floods []func()
+				for _, ruin := range kinds {
+					floods = append(floods, func() {
+						s.flood(ctx, 1, func(p *peer) (int, error) { return 2 * batch, repeat(batch, func() error { return ruin(p) }) })
+					})
+				}
+				together(floods...)
 			}})
 		})
 	}

@@ -35,7 +35,7 @@ func TestAbuseContinuation(t *testing.T) {
 		{"large", "large_headers", make([]byte, 16<<10)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			besiege(t, attack{breach: tt.breach, then: wantGoAway(http2.ErrCodeEnhanceYourCalm), run: func(ctx context.Context, s *siege) {
+			besiege(t, attack{breach: tt.breach, then: wantGoAway(http2.ErrCodeEnhanceYourCalm, 2), run: func(ctx context.Context, s *siege) {
 				s.flood(ctx, 2, endlessBlock(tt.fragment))
 			}})
 		})
@@ -50,12 +50,16 @@ func bomb(p *peer) []byte {
 	return append(bytes.Clone(block), bytes.Repeat([]byte{newest}, 16<<10-len(block))...)
 }
 
+// Bombs are refused, one by one, and whoever goes on with them is thrown out.
 func TestAbuseHPACKBomb(t *testing.T) {
-	besiege(t, attack{breach: "large_headers", then: wantStatus("8"), run: func(ctx context.Context, s *siege) {
+	besiege(t, attack{breach: "resets", then: wantStatus("8"), run: func(ctx context.Context, s *siege) {
 		s.flood(ctx, 2, func(p *peer) (int, error) {
-			id := p.next
-			p.next += 2
-			return 1, p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: bomb(p), EndHeaders: true, EndStream: true})
+			block := bomb(p)
+			return 4, repeat(4, func() error {
+				id := p.next
+				p.next += 2
+				return p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true})
+			})
 		})
 	}})
 }

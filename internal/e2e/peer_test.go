@@ -115,11 +115,11 @@ func (h *heard) String() string {
 	return fmt.Sprintf("GOAWAY %v, RST_STREAM %v, status %v", h.goAways, h.resets, h.answers)
 }
 
-// left tells whether a GOAWAY with that code was heard.
-func (h *heard) left(code http2.ErrCode) bool {
+// left returns how often a GOAWAY with that code was heard.
+func (h *heard) left(code http2.ErrCode) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.goAways[code] > 0
+	return h.goAways[code]
 }
 
 // answered tells whether an answer with that status was heard.

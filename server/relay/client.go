@@ -31,7 +31,7 @@ func (c *conn) takeRequest(call *Call) *connError {
 	switch {
 	case b.large():
 		c.answerLarge(call)
-		return nil
+		return c.countReset() // It costs as much as one that was begun, and more to decode.
 	case bad != "", call.whole && r.length > 0:
 		c.stats.breach(BadHeaders)
 		return c.streamError(id, http2.ErrCodeProtocol)
