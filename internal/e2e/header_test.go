@@ -52,7 +52,7 @@ func bomb(p *peer) []byte {
 
 // Bombs are refused, one by one, and whoever goes on with them is thrown out.
 func TestAbuseHPACKBomb(t *testing.T) {
-	besiege(t, attack{breach: "resets", then: wantStatus("8"), run: func(ctx context.Context, s *siege) {
+	besiege(t, attack{breach: "resets", then: both(wantStatus("8"), wantGoAway(http2.ErrCodeEnhanceYourCalm, 2)), run: func(ctx context.Context, s *siege) {
 		s.flood(ctx, 2, func(p *peer) (int, error) {
 			block := bomb(p)
 			return 4, repeat(4, func() error {
@@ -97,5 +97,13 @@ func wantStatus(code string) func(*testing.T, *siege) {
 		if !s.heard.answered(code) {
 			t.Errorf("no attacker heard the status %s", code)
 		}
+	}
+}
+
+// both checks two things.
+func both(a, b func(*testing.T, *siege)) func(*testing.T, *siege) {
+	return func(t *testing.T, s *siege) {
+		a(t, s)
+		b(t, s)
 	}
 }

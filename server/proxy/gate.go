@@ -278,10 +278,8 @@ func (c *passage) sendAgain() (to *address, over bool) {
 func (c *passage) Ended(e relay.End) {
 	defer c.contain()
 	st, byCaller := c.judge(e)
-	switch {
-	case e.Lost:
-		c.relayed.Answer(c.fields(st))
-	case e.By == relay.ByRelay:
+	// A reset passes as it is, but one at the deadline would look like a cancellation to a caller whose own clock is late.
+	if e.Lost || e.By == relay.ByRelay || e.Broken && st.Code() == codes.DeadlineExceeded {
 		c.relayed.Answer(c.fields(st))
 	}
 	c.close(st, byCaller, e.Traffic)

@@ -31,7 +31,8 @@ func (c *conn) takeRequest(call *Call) *connError {
 	switch {
 	case b.large():
 		c.answerLarge(call)
-		return c.countReset() // It costs as much as one that was begun, and more to decode.
+		c.resets.tokens -= float64(b.size/b.most - 1) // A bomb of few bytes counts for all that it stands for.
+		return c.countReset()
 	case bad != "", call.whole && r.length > 0:
 		c.stats.breach(BadHeaders)
 		return c.streamError(id, http2.ErrCodeProtocol)
