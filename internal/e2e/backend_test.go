@@ -18,8 +18,8 @@ const (
 	floodMethod = "/shop.Stock/Flood"
 )
 
-// sturdy is a connection of a back-end that ten thousand calls cost next to nothing. It runs beside attackers and bystanders, and must not be
-// what slows them down.
+// sturdy is a connection of a back-end that ten thousand calls cost next to nothing. It runs beside attackers and bystanders, and must not
+// be what slows them down.
 type sturdy struct {
 	*peer
 	method map[uint32]string // of open calls

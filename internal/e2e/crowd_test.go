@@ -26,6 +26,7 @@ func (c *idlers) gather(ctx context.Context, s *siege, n int, first func(p *peer
 		workers.Go(func() {
 			for errs[i] == nil && next.Add(1) <= int64(n) {
 				errs[i] = c.add(ctx, s, first)
+				time.Sleep(breath)
 			}
 		})
 	}

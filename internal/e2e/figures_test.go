@@ -28,8 +28,8 @@ var table struct {
 }
 
 func (f figures) report(t *testing.T) {
-	t.Logf("%.0f frames/s, memory %d -> %d MiB, CPU %.2f, %d honest calls, p99 %v -> %v, past the guard %v", f.frames, f.before>>20, f.most>>20, f.cpu, f.calls,
-		tenths(f.calm), tenths(f.pressed), tenths(f.direct))
+	t.Logf("%.0f frames/s, memory %d -> %d MiB, CPU %.2f, %d honest calls, p99 %v -> %v, past the guard %v",
+		f.frames, f.before>>20, f.most>>20, f.cpu, f.calls, tenths(f.calm), tenths(f.pressed), tenths(f.direct))
 	table.Lock()
 	defer table.Unlock()
 	table.rows = append(table.rows, f)
@@ -43,8 +43,9 @@ func printFigures(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(tw, "attack\tframes/s\tMiB before\tMiB most\tCPU\tp99 before\tp99 under attack\tpast the guard\t\n")
 	for _, f := range table.rows {
-		fmt.Fprintf(tw, "%s\t%.0f\t%d\t%d\t%.2f\t%v\t%v\t%v\t\n", strings.TrimPrefix(f.name, "TestAbuse"), f.frames, f.before>>20, f.most>>20, f.cpu,
-			tenths(f.calm), tenths(f.pressed), tenths(f.direct))
+		name := strings.TrimPrefix(f.name, "TestAbuse")
+		fmt.Fprintf(tw, "%s\t%.0f\t%d\t%d\t%.2f\t%v\t%v\t%v\t\n",
+			name, f.frames, f.before>>20, f.most>>20, f.cpu, tenths(f.calm), tenths(f.pressed), tenths(f.direct))
 	}
 	_ = tw.Flush() // Nobody could be told.
 }

@@ -48,7 +48,8 @@ func TestAbuseControlFloods(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			besiege(t, attack{breach: "control_frames", then: wantGoAway(http2.ErrCodeEnhanceYourCalm, len(kinds)), run: func(ctx context.Context, s *siege) {
+			then := wantGoAway(http2.ErrCodeEnhanceYourCalm, len(kinds))
+			besiege(t, attack{breach: "control_frames", then: then, run: func(ctx context.Context, s *siege) {
 				var floods []func()
 				for _, write := range kinds {
 					floods = append(floods, func() { s.flood(ctx, 1, control(write)) })
@@ -110,7 +111,8 @@ func TestAbuseResets(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			besiege(t, attack{breach: "resets", then: wantGoAway(http2.ErrCodeEnhanceYourCalm, len(kinds)), run: func(ctx context.Context, s *siege) {
+			then := wantGoAway(http2.ErrCodeEnhanceYourCalm, len(kinds))
+			besiege(t, attack{breach: "resets", then: then, run: func(ctx context.Context, s *siege) {
 				var floods []func()
 				for _, ruin := range kinds {
 					floods = append(floods, func() {

@@ -52,7 +52,8 @@ func bomb(p *peer) []byte {
 
 // Bombs are refused, one by one, and whoever goes on with them is thrown out.
 func TestAbuseHPACKBomb(t *testing.T) {
-	besiege(t, attack{breach: "resets", then: both(wantStatus("8"), wantGoAway(http2.ErrCodeEnhanceYourCalm, 2)), run: func(ctx context.Context, s *siege) {
+	then := both(wantStatus("8"), wantGoAway(http2.ErrCodeEnhanceYourCalm, 2))
+	besiege(t, attack{breach: "resets", then: then, run: func(ctx context.Context, s *siege) {
 		s.flood(ctx, 2, func(p *peer) (int, error) {
 			block := bomb(p)
 			return 4, repeat(4, func() error {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// peer speaks HTTP/2 frame by frame, as a client or as a back-end: whatever it is told to, and nothing by itself. Its methods that write are
-// for one goroutine.
+// peer speaks HTTP/2 frame by frame, as a client or as a back-end: whatever it is told to, and nothing by itself. Its methods that
+// write are for one goroutine.
 type peer struct {
 	net.Conn
 	*http2.Framer
@@ -46,7 +46,10 @@ func newHeard() *heard {
 }
 
 func newPeer(conn net.Conn) *peer {
-	p := &peer{Conn: conn, in: bufio.NewReaderSize(conn, 64<<10), out: bufio.NewWriterSize(conn, 64<<10), next: 1, ended: make(chan struct{}), heard: newHeard()}
+	p := &peer{
+		Conn: conn, in: bufio.NewReaderSize(conn, 64<<10), out: bufio.NewWriterSize(conn, 64<<10), next: 1,
+		heard: newHeard(), ended: make(chan struct{}),
+	}
 	p.Framer = http2.NewFramer(p.out, p.in)
 	p.Framer.AllowIllegalWrites = true
 	p.table = hpack.NewEncoder(&p.block)

@@ -32,7 +32,7 @@ const (
 	warmTime     = 300 * time.Millisecond
 	calmTime     = 700 * time.Millisecond
 	slowerBy     = 20
-	slowAnyway   = 250 * time.Millisecond
+	slowAnyway   = 500 * time.Millisecond
 	slowerThan   = 4 // times what calls past the guard take meanwhile
 	quietTime    = time.Second
 	// breath is what an attacker takes between two batches: at full speed it would only show that the processors can be shared.

@@ -22,7 +22,8 @@ const silence = 200
 // patience is far more than the guard has with the first words of a client, and with any frame that has begun.
 const patience = time.Minute
 
-// stall opens connections and has each say what it says at first, and then a byte of more every second, until the guard ends it or ctx does.
+// stall opens connections and has each say what it says at first, and then a byte of more every second, until the guard or ctx ends
+// it.
 func (s *siege) stall(ctx context.Context, first func(c net.Conn) error, more []byte) {
 	var clients sync.WaitGroup
 	for range silence {
@@ -91,7 +92,8 @@ const (
 // Clients that do not come to the end of what they begin are given up after a while, and cost little until then.
 func TestAbuseSilence(t *testing.T) {
 	t.Parallel()
-	besiege(t, attack{time: patience, breach: "slow_handshake", then: wantBreaches("slow_frame", 2*silence), run: func(ctx context.Context, s *siege) {
+	then := wantBreaches("slow_frame", 2*silence)
+	besiege(t, attack{time: patience, breach: "slow_handshake", then: then, run: func(ctx context.Context, s *siege) {
 		slowly := make([]byte, 60)
 		together(
 			func() { s.stall(ctx, says(""), nil) },
@@ -117,7 +119,8 @@ func TestAbuseSilenceOverTLS(t *testing.T) {
 	roots.AppendCertsFromPEM(pem)
 	trust := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}}
 	besiege(t, attack{
-		time: patience, flags: []string{"--tls-cert", cert, "--tls-key", key}, breach: "slow_frame", then: wantBreaches("slow_handshake", 4*silence),
+		time: patience, flags: []string{"--tls-cert", cert, "--tls-key", key},
+		breach: "slow_frame", then: wantBreaches("slow_handshake", 4*silence),
 		dial: []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(trust))},
 		run: func(ctx context.Context, s *siege) {
 			over := func(text string) func(c net.Conn) error {
