@@ -10,7 +10,7 @@
 // Invariants: when New has returned, both ports are bound, the flags are loaded and in force at every guard; nothing is served before. When
 // Run has returned, every admitted call has ended (or the drain time-out has), every goroutine too, and the store is closed.
 //
-// What this package does not do: it decides nothing (internal/guard), moves no frames (server/proxy), serves no commands (server/admin);
+// What this package does not do: it decides nothing (internal/guard), moves no frames (server/relay, by way of server/proxy), serves no commands (server/admin);
 // it reads no files but those the configuration names, and watches none.
 package server
 

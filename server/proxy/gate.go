@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -43,7 +44,8 @@ type passage struct {
 	left     bool // all is given back
 	address  *address
 	sent     time.Time
-	unsent   int // how often it did not reach its endpoint
+	unsent   int  // how often it did not reach its endpoint
+	again    bool // a back-end turned it away, and it was sent again
 	life     life
 	spans    spans
 	end      ending
@@ -54,7 +56,7 @@ type passage struct {
 type ending struct {
 	status   *status.Status // nil when nobody lived to tell
 	byCaller bool           // whoever ended it was not the back-end
-	traffic  relay.Traffic
+	traffic  relay.Traffic  // zero where the guard has ended the call
 }
 
 // The states of passage.asked: the goroutine that asked the guard goes on with the call, unless it has let go of it by then.
@@ -238,14 +240,14 @@ func (c *passage) Woken(now time.Time) {
 	tell(permit, e)
 	if late {
 		st, byCaller := c.expired()
-		c.finish(st, byCaller, relay.Traffic{})
+		c.finish(st, byCaller)
 	}
 }
 
 // Unsent sends a call once more that did not reach its endpoint, elsewhere if there is another.
 func (c *passage) Unsent(err error) {
 	defer c.contain()
-	to, over := c.sendAgain()
+	to, over := c.sendAgain(err)
 	switch {
 	case over:
 	case to == nil:
@@ -259,14 +261,21 @@ func (c *passage) Unsent(err error) {
 // sendTime is how long a call may look for an endpoint that takes it.
 const sendTime = time.Second
 
-func (c *passage) sendAgain() (to *address, over bool) {
+// sendAgain chooses where a call goes that did not reach its endpoint. Those that were turned away go again once: a back-end that turns calls
+// away is short, and so are, most likely, its neighbours.
+func (c *passage) sendAgain(err error) (to *address, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
 		return nil, true
 	}
 	c.address.end(guard.Ignored, 0, time.Now())
-	if c.unsent++; c.unsent > len(c.backend.endpoints.targets) || time.Since(c.sent) >= sendTime {
+	enough := c.unsent >= len(c.backend.endpoints.targets) || time.Since(c.sent) >= sendTime
+	c.unsent++
+	if e, ok := errors.AsType[*relay.UnsentError](err); ok && e.TurnedAway {
+		enough, c.again = enough || c.again, true
+	}
+	if enough {
 		c.address = nil
 		return nil, false
 	}
@@ -378,9 +387,9 @@ func (c *passage) unreachable() {
 }
 
 // finish ends the call with a status of the guard's own.
-func (c *passage) finish(st *status.Status, byCaller bool, t relay.Traffic) {
+func (c *passage) finish(st *status.Status, byCaller bool) {
 	c.relayed.Answer(c.fields(st))
-	c.close(st, byCaller, t)
+	c.close(st, byCaller, relay.Traffic{})
 }
 
 // fields returns the header list of a status of the guard's own.
@@ -478,7 +487,7 @@ func (c *passage) contain() {
 		return
 	}
 	c.backend.log.Error("call panicked", "method", c.method, "panic", r, "stack", string(debug.Stack()))
-	c.finish(errPanicked, true, relay.Traffic{})
+	c.finish(errPanicked, true)
 }
 
 var (

@@ -127,7 +127,7 @@ func (p *Proxy) decide(call *relay.Call) {
 	if unguarded {
 		c.unguarded = true
 		call.Detach() // A drain may end it at any time.
-		c.stop = context.AfterFunc(p.drained, func() { c.finish(errDrained, true, relay.Traffic{}) })
+		c.stop = context.AfterFunc(p.drained, func() { c.finish(errDrained, true) })
 	}
 	if c.admit() {
 		*c = passage{}

@@ -73,12 +73,25 @@ func (c *passage) endSpans(decision, code string) {
 	}
 	if c.spans.server.IsRecording() {
 		c.traceDecision(decision)
+		c.traceTraffic()
 		c.linkCommand()
 	}
 	c.endSpan(c.spans.server, decision, code)
 	if c.spans.client != nil {
 		c.endSpan(c.spans.client, decision, code)
 	}
+}
+
+// traceTraffic tells on the server span what has passed on the call.
+func (c *passage) traceTraffic() {
+	t := c.end.traffic
+	if t == (relay.Traffic{}) {
+		return
+	}
+	c.spans.server.SetAttributes(
+		attribute.Int64("capguard.request.bytes", t.RequestBytes), attribute.Int64("capguard.request.messages", t.RequestMessages),
+		attribute.Int64("capguard.response.bytes", t.AnswerBytes), attribute.Int64("capguard.response.messages", t.AnswerMessages),
+		attribute.Int64("capguard.stalls", t.Stalls))
 }
 
 // endSpan ends one of the two spans. By the conventions of OpenTelemetry every code but OK is an error on the side of the client; on that

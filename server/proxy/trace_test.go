@@ -95,6 +95,8 @@ func TestTheTraceContinuesThroughTheGuard(t *testing.T) {
 				t.Errorf("status %v", s.Status())
 			}
 		}
+		has(t, server, map[string]string{"capguard.request.bytes": "8", "capguard.request.messages": "1", "capguard.response.bytes": "8",
+			"capguard.response.messages": "1", "capguard.stalls": "0"})
 	})
 }
 

@@ -44,13 +44,9 @@ func (c *conn) openStream(p *port) (opened, last bool) {
 func (c *conn) link(p *port) {
 	call := p.call
 	for {
-		part, end, trailers, more := call.nextEarly(p)
-		if !call.goesTo(p) {
+		part, end, trailers, state := call.nextEarly(p)
+		if state == left {
 			p.reset(http2.ErrCodeCancel)
-			c.mu.Lock()
-			n := p.due(len(part))
-			c.mu.Unlock()
-			call.creditDown(n)
 			return
 		}
 		if len(part) > 0 || end {
@@ -66,26 +62,35 @@ func (c *conn) link(p *port) {
 				return
 			}
 		}
-		if !more {
+		if state == joined {
 			return
 		}
 	}
 }
 
-// nextEarly returns what is to be sent on p next, and whether to ask again. If nothing is left, p is linked; whatever ended the request is
-// told then, perhaps for the second time.
-func (c *Call) nextEarly(p *port) (part []byte, end bool, trailers []Field, more bool) {
+// linking is how far the linking of a port has come.
+type linking uint8
+
+const (
+	joining linking = iota // there may be more of the request
+	joined                 // what follows goes there at once
+	left                   // the call does not go there any more
+)
+
+// nextEarly returns what is to be sent on p next. If nothing is left, p is joined; whatever ended the request is told then, perhaps for the
+// second time.
+func (c *Call) nextEarly(p *port) (part []byte, end bool, trailers []Field, state linking) {
 	c.client.mu.Lock()
 	defer c.client.mu.Unlock()
 	switch {
-	case c.up != p, c.linked:
-		return nil, false, nil, false
+	case c.up != p:
+		return nil, false, nil, left
 	case c.sent == len(c.early):
 		c.linked = true
 		if !c.replay {
 			c.early, c.sent = nil, 0
 		}
-		return nil, c.complete && !c.whole, c.trailers, false
+		return nil, c.complete && !c.whole, c.trailers, joined
 	}
 	part = c.early[c.sent:]
 	c.sent = len(c.early)
@@ -93,7 +98,7 @@ func (c *Call) nextEarly(p *port) (part []byte, end bool, trailers []Field, more
 	if c.sent > replayBytes {
 		c.early, c.sent, c.credited, c.replay = nil, 0, 0, false
 	}
-	return part, c.complete && c.trailers == nil, nil, true
+	return part, c.complete && c.trailers == nil, nil, joining
 }
 
 // goesTo tells whether p is still where the call goes.
@@ -105,12 +110,13 @@ func (c *Call) goesTo(p *port) bool {
 
 // creditDown credits n bytes of the request to the client.
 func (c *Call) creditDown(n int) {
+	if n == 0 {
+		return
+	}
 	d := c.client
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n > 0 {
-		d.creditLocked(&c.down, n, false)
-	}
+	d.creditLocked(&c.down, n, false)
 }
 
 // takeAnswer takes headers or trailers of an answer.
@@ -342,7 +348,7 @@ func (p *port) lost(e End, unsent bool, by *conn) {
 	}
 	d.mu.Unlock()
 	if again {
-		call.observer.Unsent(&UnsentError{Reason: e.Reason})
+		call.observer.Unsent(&UnsentError{Reason: e.Reason, TurnedAway: call.opened.Swap(false)})
 		return
 	}
 	call.finish(e)
@@ -360,7 +366,11 @@ func (p *port) lost(e End, unsent bool, by *conn) {
 }
 
 // UnsentError says why a call did not reach a back-end.
-type UnsentError struct{ Reason string }
+type UnsentError struct {
+	Reason string
+	// TurnedAway tells that the call had been sent, and that the back-end said it has not begun it.
+	TurnedAway bool
+}
 
 // Error returns the reason.
 func (e *UnsentError) Error() string { return e.Reason }

@@ -12,10 +12,10 @@ import (
 type Observer interface {
 	// Progress tells how far the call has come.
 	Progress(p Progress)
-	// Unsent tells that the call, which was forwarded, has certainly not been begun by its back-end; err says why. The call is as it was
-	// before: the observer forwards it again, elsewhere, or answers it.
+	// Unsent tells that the call, which was forwarded, has certainly not been begun by its back-end; err, an UnsentError, says why. The call
+	// is as it was before: the observer forwards it again, elsewhere, or answers it.
 	Unsent(err error)
-	// Woken comes at the time that Call.Wake has set, or up to 50 ms after it.
+	// Woken comes at the time that Call.Wake has set, or a millisecond before, with others.
 	Woken(now time.Time)
 	// Ended tells how a call that was forwarded, or was detached, ended at its back-end or by its caller. It comes once, not after
 	// Answer, and last, but for a Progress or Woken that another goroutine is telling at that moment. Where the answer has broken off
@@ -191,7 +191,8 @@ func (c *Call) prepare() *port {
 
 // Answer ends the call with an answer of the relay's own: fields are a whole header list, :status first. If headers of the back-end's
 // answer have gone out, the rest of fields goes as trailers; inside a message, or after a content-length, the client's stream is reset. A
-// back-end that has the call gets a reset. A call that is answered in the decision hook must not be used after it. Answer reports whether the client has been told anything; it has not if the call is over.
+// back-end that has the call gets a reset. A call that is answered in the decision hook must not be used after it. Answer reports whether
+// the client has been told anything; it has not if the call is over.
 func (c *Call) Answer(fields []Field) bool {
 	c.ended.Store(true)
 	up, told := c.answerClient(fields)
@@ -257,18 +258,15 @@ func withoutHead(fields []Field) []Field {
 }
 
 // finish tells the observer, once, how the call ended.
-func (c *Call) finish(e End) (first bool) {
-	if c.ended.Swap(true) {
-		return false
+func (c *Call) finish(e End) {
+	if c.ended.Swap(true) || c.observer == nil {
+		return
 	}
-	if c.observer != nil {
-		c.client.mu.Lock()
-		e.Traffic = c.traffic
-		c.client.mu.Unlock()
-		e.Traffic.Stalls = c.stalls.Load()
-		c.observer.Ended(e)
-	}
-	return true
+	c.client.mu.Lock()
+	e.Traffic = c.traffic
+	c.client.mu.Unlock()
+	e.Traffic.Stalls = c.stalls.Load()
+	c.observer.Ended(e)
 }
 
 func (c *Call) progress(p Progress) {

@@ -70,7 +70,6 @@ type conn struct {
 	window    int64 // first window of streams for what goes
 	frame     int   // largest frame for what goes
 	streamMax int64 // most streams that the back-end takes
-	acked     bool  // our SETTINGS were acknowledged
 	blocked   []*port
 	credits   []credit
 	waits     int    // bytes of DATA that wait on all streams

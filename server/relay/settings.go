@@ -17,9 +17,6 @@ func (c *conn) takeSettings(h frameHeader, payload []byte) *connError {
 		if !c.greeted.Load() {
 			return violation(http2.ErrCodeProtocol, "a first frame that acknowledges")
 		}
-		c.mu.Lock()
-		c.acked = true
-		c.mu.Unlock()
 		return nil
 	}
 	first := !c.greeted.Swap(true)
