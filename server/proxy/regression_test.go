@@ -6,7 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -30,7 +30,7 @@ func TestACallThatIsTurnedAwayGoesAgainOnce(t *testing.T) {
 				}
 			})
 			bubble(t, p, func(t *testing.T, w *world) {
-				time.Sleep(time.Second)
+				synctest.Wait()
 				_, err := w.call(t.Context(), "x")
 				code(t, err, codes.Unavailable)
 				if got := calls.Load(); got != 2 {
@@ -65,7 +65,7 @@ func refuseStreams(conn net.Conn, calls *atomic.Int64) {
 // grpc-go's server resets a call with CANCEL at its deadline. A caller whose own clock was late saw CANCELLED; it is to see its deadline.
 func TestADeadlineThatTheBackendStrikesFirst(t *testing.T) {
 	bubble(t, only(hangs), func(t *testing.T, w *world) {
-		time.Sleep(time.Second)
+		synctest.Wait()
 		conn, err := w.through(t.Context(), "")
 		if err != nil {
 			t.Fatal(err)
