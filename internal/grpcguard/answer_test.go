@@ -72,7 +72,7 @@ func FuzzMessage(f *testing.F) {
 		if got != naive {
 			t.Errorf("DecodeMessage(%q) = %q, want %q", s, got, naive)
 		}
-		for _, field := range grpcguard.AppendTrailers(nil, status.New(codes.Aborted, got)) {
+		for _, field := range grpcguard.AppendStatus(nil, status.New(codes.Aborted, got)) {
 			if field.Name != "grpc-message" {
 				continue
 			}

@@ -22,11 +22,7 @@ const (
 // head begins every Trailers-Only answer. It is never written to.
 var head = [...]hpack.HeaderField{{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"}}
 
-// AppendRefusal appends all fields of the Trailers-Only answer that Refusal describes.
-func AppendRefusal(dst []hpack.HeaderField, d guard.Decision, c guard.Call, name string) []hpack.HeaderField {
-	return appendRefusal(dst, &d, &c, name)
-}
-
+// appendRefusal appends all fields of the Trailers-Only answer that Refusal describes.
 func appendRefusal(dst []hpack.HeaderField, d *guard.Decision, c *guard.Call, name string) []hpack.HeaderField {
 	t := rowOf(d.Reason)
 	dst = append(dst, head[:]...)
@@ -46,11 +42,7 @@ func appendRefusal(dst []hpack.HeaderField, d *guard.Decision, c *guard.Call, na
 
 // AppendStatus appends all fields of a Trailers-Only answer with a status.
 func AppendStatus(dst []hpack.HeaderField, st *status.Status) []hpack.HeaderField {
-	return AppendTrailers(append(dst, head[:]...), st)
-}
-
-// AppendTrailers appends the fields that end, with a status, an answer whose headers were sent.
-func AppendTrailers(dst []hpack.HeaderField, st *status.Status) []hpack.HeaderField {
+	dst = append(dst, head[:]...)
 	p := st.Proto()
 	if len(p.GetDetails()) == 0 {
 		return appendStatus(dst, st.Code(), []byte(st.Message()), nil)

@@ -92,12 +92,12 @@ func TestFieldsSayWhatRefusalSays(t *testing.T) {
 	r := grpcguard.NewRefuser("stock")
 	for reason := range guard.Canceled + 2 {
 		d, c := refused(reason)
-		sameRefusal(t, grpcguard.AppendRefusal(nil, d, c, "stock"), d, c, "stock")
+		sameRefusal(t, grpcguard.NewRefuser("stock").Append(nil, d, c), d, c, "stock")
 		for range 2 {
 			sameRefusal(t, r.Append(nil, d, c), d, c, "stock")
 		}
 		d.RetryAfter, d.Feature = -1, guard.Feature{}
-		sameRefusal(t, grpcguard.AppendRefusal(nil, d, guard.Call{}, ""), d, guard.Call{}, "")
+		sameRefusal(t, grpcguard.NewRefuser("").Append(nil, d, guard.Call{}), d, guard.Call{}, "")
 		sameRefusal(t, r.Append(nil, d, c), d, c, "stock")
 	}
 }
@@ -123,7 +123,7 @@ func FuzzFields(f *testing.F) {
 		d.Limit, d.InFlight = int(n), int(span)
 		d.Feature = guard.Feature{Name: feature, Why: why, Who: who, Revision: revision, Percent: float64(n) / 1000}
 		c := guard.Call{Method: method, Feature: feature, Attempt: int(revision)}
-		sameRefusal(t, grpcguard.AppendRefusal(nil, d, c, backend), d, c, backend)
+		sameRefusal(t, grpcguard.NewRefuser(backend).Append(nil, d, c), d, c, backend)
 		for range 2 {
 			sameRefusal(t, r.Append(nil, d, c), d, c, "stock")
 		}
@@ -159,8 +159,8 @@ func TestAnyStatusAsFields(t *testing.T) {
 		if !equal(got, st) {
 			t.Errorf("got %v, want %v", got, st)
 		}
-		if trailers := grpcguard.AppendTrailers(nil, st); fmt.Sprint(trailers) != fmt.Sprint(fields[2:]) || len(all) != len(fields) {
-			t.Errorf("trailers are %v, want %v", trailers, fields[2:])
+		if len(all) != len(fields) {
+			t.Errorf("%d different fields in %v", len(all), fields)
 		}
 	}
 	broken, _ := answered(t, grpcguard.AppendStatus(nil, status.New(codes.Internal, "\xff")))
@@ -177,7 +177,7 @@ func TestFieldsAllocateLittle(t *testing.T) {
 	}
 }
 
-func BenchmarkAppendRefusal(b *testing.B) {
+func BenchmarkRefuser(b *testing.B) {
 	for _, reason := range []guard.Reason{guard.LimitReached, guard.FeatureOff, guard.FeatureDimmed} {
 		b.Run(grpcguard.ReasonName(reason), func(b *testing.B) {
 			d, c := refused(reason)

@@ -9,7 +9,7 @@
 // "capguard" with every variable that its message mentions, a RetryInfo where a retry can help, and always the trailer
 // grpc-retry-pushback-ms, negative where a retry never helps: gRPC clients with a retry policy obey it by themselves.
 //
-// Refusal and AppendRefusal say the same in the two forms. The second costs a tenth, and a Refuser less again, because refusing must stay
+// Refusal and Refuser say the same in the two forms. The second costs a tenth, and by a flag less again, because refusing must stay
 // cheap when most calls are refused.
 //
 // All texts that come from outside (names, reasons, methods) are made printable and cut to bounds before they go into a refusal.

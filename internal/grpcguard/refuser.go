@@ -42,7 +42,7 @@ func NewRefuser(backend string) *Refuser {
 	return &Refuser{backend: backend, kept: map[flagged]kept{}}
 }
 
-// Append appends what AppendRefusal does. The values are shared: they are not to be changed.
+// Append appends all fields of the Trailers-Only answer that Refusal describes. The values are shared: they are not to be changed.
 func (r *Refuser) Append(dst []hpack.HeaderField, d guard.Decision, c guard.Call) []hpack.HeaderField {
 	byFlag := d.Reason == guard.FeatureOff || d.Reason == guard.FeatureDimmed
 	if !byFlag || len(c.Method)+len(c.Feature) > maxKeptName {

@@ -104,3 +104,16 @@ func (e *Endpoint) Skip(n uint32) {
 		c.mu.Unlock()
 	}
 }
+
+// A list may begin with a field that is too long to be remembered. The new size of the table comes before it all the same.
+func TestTheNewSizeOfATableComesFirst(t *testing.T) {
+	e := new(encoder)
+	e.resize(100)
+	long := Field{Name: "x", Value: strings.Repeat("y", 2*longWritten)}
+	if b := e.append(nil, &long, true); b[0]&0xe0 != 0x20 {
+		t.Errorf("the list begins with %x", b[:2])
+	}
+	if b := e.append(nil, &long, true); b[0]&0xe0 == 0x20 {
+		t.Errorf("the size is said twice: %x", b[:2])
+	}
+}
