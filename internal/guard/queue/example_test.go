@@ -11,8 +11,8 @@ import (
 func Example() {
 	now := time.Now()
 	q := queue.New[string](queue.Settings{MaxWait: 100 * time.Millisecond, MaxLength: 1000})
-	report, _, _ := q.Push("report", 2, time.Time{}, now)
-	q.Push("payment", 0, time.Time{}, now)
+	report, _, _ := q.Push("report", queue.Claim{Rank: 2}, now)
+	q.Push("payment", queue.Claim{}, now)
 
 	next, _ := q.Pop(now.Add(10 * time.Millisecond))
 	fmt.Println("served:", next.Value)

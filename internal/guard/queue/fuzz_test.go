@@ -10,67 +10,10 @@ import (
 	"github.com/capguard/capguard/internal/guard/queue"
 )
 
-// naive is the queue as its documentation tells it: a slice in order of arrival that is searched from end to end.
-type naive struct {
-	s    queue.Settings
-	line []waiter
-}
-
-// waiter is one in line; its name is its number of arrival.
-type waiter struct {
-	name, rank  int
-	since, give time.Time
-}
-
-func (n *naive) expire(now time.Time) {
-	n.line = slices.DeleteFunc(n.line, func(w waiter) bool { return !now.Before(w.give) })
-}
-
-// order returns the line in the order of service.
-func (n *naive) order(now time.Time) []waiter {
-	stands := map[int]bool{}
-	for _, w := range slices.Backward(n.line) { // the last word has the oldest of each rank
-		stands[w.rank] = now.Sub(w.since) >= n.s.MaxWait/2
-	}
-	line := slices.Clone(n.line)
-	slices.SortStableFunc(line, func(a, b waiter) int {
-		if a.rank != b.rank {
-			return cmp.Compare(a.rank, b.rank)
-		}
-		if stands[a.rank] {
-			return cmp.Compare(b.name, a.name)
-		}
-		return cmp.Compare(a.name, b.name)
-	})
-	return line
-}
-
-func (n *naive) remove(name int) bool {
-	before := len(n.line)
-	n.line = slices.DeleteFunc(n.line, func(w waiter) bool { return w.name == name })
-	return len(n.line) < before
-}
-
-// push returns who leaves, or -1, and whether w found a place.
-func (n *naive) push(w waiter, now time.Time) (evicted int, ok bool) {
-	if !w.give.After(now) {
-		return -1, false
-	}
-	n.expire(now)
-	n.line = append(n.line, w)
-	if len(n.line) <= n.s.MaxLength {
-		return -1, true
-	}
-	order := n.order(now)
-	evicted = order[len(order)-1].name // one only, also if the length was lowered
-	n.remove(evicted)
-	return evicted, evicted != w.name
-}
-
 // pair is the queue and its twin, with the books on what became of everybody.
 type pair struct {
 	queue *queue.Queue[int]
-	naive naive
+	naive *naive
 	items []*queue.Item[int] // of everybody who found a place, by number
 	told  map[int]string     // what became of whom
 	now   time.Time
@@ -78,7 +21,7 @@ type pair struct {
 }
 
 func newPair(s queue.Settings) *pair {
-	return &pair{queue: queue.New[int](s), naive: naive{s: s}, told: map[int]string{}, now: start}
+	return &pair{queue: queue.New[int](s), naive: newNaive(s), told: map[int]string{}, now: start}
 }
 
 // tell notes what became of name; it must be the first that becomes of it.
@@ -90,19 +33,32 @@ func (p *pair) tell(t *testing.T, name int, what string) {
 	p.told[name] = what
 }
 
-func (p *pair) push(t *testing.T, rank int, wait time.Duration) {
+// push lets somebody join, who he is; what weighs and costs is exact in binary, or the sums of the twin were others.
+func (p *pair) push(t *testing.T, rank int, left time.Duration, who int) {
 	t.Helper()
-	w := waiter{name: p.next, rank: rank, since: p.now, give: p.now.Add(min(wait, p.naive.s.MaxWait))}
+	c := queue.Claim{
+		Rank:     rank,
+		Tenant:   []string{"", "a", "b", "c", "d"}[who%5],
+		Weight:   []float64{0, 1, 4, 0.5}[who/5%4],
+		Cost:     []float64{0, 2, 5}[who/20%3],
+		Patience: []time.Duration{0, 0, 0, 10 * time.Millisecond, time.Second}[who/60],
+		Deadline: p.now.Add(left),
+	}
+	w := waiter{name: p.next, rank: rank, tenant: c.Tenant, left: left, charge: cmp.Or(c.Cost, 1) / cmp.Or(c.Weight, 1)}
+	w.patience = cmp.Or(c.Patience, p.naive.s.MaxWait)
 	p.next++
-	item, evicted, ok := p.queue.Push(w.name, rank, p.now.Add(wait), p.now)
-	wantEvicted, wantOK := p.naive.push(w, p.now)
+	item, evicted, ok := p.queue.Push(w.name, c, p.now)
+	give, wantEvicted, wantOK := p.naive.push(w, p.now)
 	if ok != wantOK || (item != nil) != ok || (evicted != nil) != (wantEvicted >= 0) {
 		t.Fatalf("Push(%+v) = %v, %v, %v; want %d, %v", w, item, evicted, ok, wantEvicted, wantOK)
+	}
+	if ok && (item.Value != w.name || item.Rank != rank || !item.Give.Equal(give)) {
+		t.Fatalf("Push(%+v) = %+v, want to give up at %v", w, item, give)
 	}
 	p.items = append(p.items, item)
 	if evicted != nil {
 		if evicted.Value != wantEvicted {
-			t.Fatalf("Push(%+v) evicted %d, want %d", w, evicted.Value, wantEvicted)
+			t.Fatalf("Push(%+v) evicted %d, want %d of %+v", w, evicted.Value, wantEvicted, p.naive.line)
 		}
 		p.tell(t, evicted.Value, "evicted")
 	} else if !ok {
@@ -112,19 +68,18 @@ func (p *pair) push(t *testing.T, rank int, wait time.Duration) {
 
 func (p *pair) pop(t *testing.T) {
 	t.Helper()
-	p.naive.expire(p.now)
+	next, some := p.queue.Next(p.now)
 	got, ok := p.queue.Pop(p.now)
-	want := p.naive.order(p.now)
-	if ok != (len(want) > 0) {
-		t.Fatalf("Pop = %v, %v; want one of %v", got, ok, want)
+	want, wantOK := p.naive.pop(p.now)
+	if ok != wantOK || ok != some || got != next {
+		t.Fatalf("Pop = %v, %v, after Next = %v, %v; want %+v, %v", got, ok, next, some, want, wantOK)
 	}
 	if !ok {
 		return
 	}
-	if got.Value != want[0].name || got.Rank != want[0].rank || !got.Give.Equal(want[0].give) {
-		t.Fatalf("Pop = %+v, want %+v", got, want[0])
+	if got.Value != want.name {
+		t.Fatalf("Pop = %d, want %d; left are %+v", got.Value, want.name, p.naive.line)
 	}
-	p.naive.remove(got.Value)
 	p.tell(t, got.Value, "popped")
 }
 
@@ -146,21 +101,31 @@ func (p *pair) remove(t *testing.T, name int) {
 func (p *pair) removeEvery(t *testing.T, nth int) {
 	t.Helper()
 	match := func(name int) bool { return name%nth == 0 }
+	var got []int
 	for _, item := range p.queue.RemoveFunc(match) {
-		p.naive.remove(item.Value)
+		got = append(got, item.Value)
 		p.tell(t, item.Value, "removed")
 	}
-	if slices.ContainsFunc(p.naive.line, func(w waiter) bool { return match(w.name) }) {
-		t.Fatalf("RemoveFunc(every %d) left some of %v", nth, p.naive.line)
+	var want []int
+	for _, rank := range p.naive.inLine() {
+		for _, w := range p.naive.of(rank) {
+			if match(w.name) {
+				want = append(want, w.name)
+			}
+		}
 	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("RemoveFunc(every %d) = %v, want %v of %+v", nth, got, want, p.naive.line)
+	}
+	p.naive.drop(func(w waiter) bool { return match(w.name) })
 }
 
-// step does what op and arg say.
-func (p *pair) step(t *testing.T, op, arg byte) {
+// step does what op, arg and who say.
+func (p *pair) step(t *testing.T, op, arg, who byte) {
 	t.Helper()
 	switch op % 8 {
 	case 0, 1, 2:
-		p.push(t, int(arg%4)-1, time.Duration(arg/4)*time.Millisecond)
+		p.push(t, int(arg%4)-1, time.Duration(arg/4)*time.Millisecond, int(who))
 	case 3:
 		p.pop(t)
 	case 4:
@@ -168,22 +133,37 @@ func (p *pair) step(t *testing.T, op, arg byte) {
 	case 5, 6:
 		p.now = p.now.Add(time.Duration(arg%16) * time.Millisecond)
 	case 7:
-		p.rare(t, arg)
+		p.rare(t, arg, who)
 	}
 	if got, want := p.queue.Len(), len(p.naive.line); got != want {
-		t.Fatalf("Len = %d, want %d: %v", got, want, p.naive.line)
+		t.Fatalf("Len = %d, want %d: %+v", got, want, p.naive.line)
 	}
 }
 
 // rare does what happens seldom.
-func (p *pair) rare(t *testing.T, arg byte) {
+func (p *pair) rare(t *testing.T, arg, who byte) {
 	t.Helper()
-	if arg%2 == 0 {
-		p.removeEvery(t, 1+int(arg%7))
-		return
+	switch arg % 4 {
+	case 0:
+		p.removeEvery(t, 1+int(arg/4%7))
+	case 1:
+		p.naive.s = queue.Settings{
+			MaxWait:      time.Duration(arg/4) * time.Millisecond,
+			StandingWait: time.Duration(who/8) * time.Millisecond,
+			MaxLength:    int(who % 8),
+		}
+		p.queue.Configure(p.naive.s)
+	case 2:
+		p.now = p.now.Add(time.Duration(arg) * 8 * time.Millisecond)
+	case 3: // many are served, so that others starve
+		for i := range int(arg / 2) {
+			p.push(t, int(arg/4%3)-1, time.Second, int(who))
+			p.pop(t)
+			if i%8 == 0 {
+				p.now = p.now.Add(time.Duration(who%64) * time.Millisecond)
+			}
+		}
 	}
-	p.naive.s = queue.Settings{MaxWait: time.Duration(arg/8) * time.Millisecond, MaxLength: int(arg % 8)}
-	p.queue.Configure(p.naive.s)
 }
 
 // settle says goodbye for everybody and checks that each was told once.
@@ -200,15 +180,20 @@ func (p *pair) settle(t *testing.T) {
 // FuzzQueue compares the queue with its twin after every step, and checks at the end that everybody pushed was popped, evicted, refused or
 // removed, once.
 func FuzzQueue(f *testing.F) {
-	f.Add([]byte{10, 4, 0, 200, 0, 200, 5, 6, 0, 200, 3, 0, 3, 0, 5, 15, 4, 0})
-	f.Add([]byte{31, 1, 0, 255, 1, 254, 2, 253, 3, 0, 7, 9, 0, 200, 7, 8, 3, 0})
+	f.Add([]byte{10, 4, 9, 0, 200, 0, 0, 200, 1, 5, 6, 0, 0, 200, 6, 3, 0, 0, 3, 0, 0, 5, 15, 0, 4, 0, 0})
+	f.Add([]byte{31, 5, 1, 0, 255, 1, 1, 254, 62, 2, 253, 3, 3, 0, 0, 7, 9, 44, 0, 200, 5, 7, 8, 0, 3, 0, 0})
+	f.Add([]byte{60, 20, 30, 0, 255, 240, 7, 255, 0, 0, 255, 240, 7, 62, 0, 7, 255, 8, 3, 0, 0})
 	f.Fuzz(func(t *testing.T, ops []byte) {
-		if len(ops) < 2 {
+		if len(ops) < 3 || len(ops) > 600 {
 			return
 		}
-		p := newPair(queue.Settings{MaxWait: time.Duration(ops[0]%64) * time.Millisecond, MaxLength: int(ops[1] % 32)})
-		for i := 2; i+1 < len(ops); i += 2 {
-			p.step(t, ops[i], ops[i+1])
+		p := newPair(queue.Settings{
+			MaxWait:      time.Duration(ops[0]%64) * time.Millisecond,
+			StandingWait: time.Duration(ops[1]%64) * time.Millisecond,
+			MaxLength:    int(ops[2] % 32),
+		})
+		for i := 3; i+2 < len(ops); i += 3 {
+			p.step(t, ops[i], ops[i+1], ops[i+2])
 		}
 		p.settle(t)
 	})
@@ -218,13 +203,13 @@ func FuzzQueue(f *testing.F) {
 func TestConservation(t *testing.T) {
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		p := newPair(queue.Settings{MaxWait: 30 * time.Millisecond, MaxLength: 20})
+		p := newPair(queue.Settings{MaxWait: 30 * time.Millisecond, StandingWait: 9 * time.Millisecond, MaxLength: 20})
 		for range 2_000 {
 			op := byte(r.IntN(7))
 			if r.IntN(200) == 0 {
 				op = 7
 			}
-			p.step(t, op, byte(r.IntN(256)))
+			p.step(t, op, byte(r.IntN(256)), byte(r.IntN(256)))
 		}
 		p.settle(t)
 	}

@@ -13,9 +13,9 @@ import (
 var start = time.Date(2026, 12, 19, 1, 30, 0, 0, time.UTC)
 
 func TestDefaultIsValid(t *testing.T) {
-	want := queue.Settings{MaxWait: 100 * time.Millisecond, MaxLength: 1000}
-	if got := queue.Default(); got != want || got.Validate() != nil {
-		t.Errorf("Default() = %+v (%v), want %+v", got, got.Validate(), want)
+	s := queue.Default()
+	if s.Validate() != nil || s.MaxWait != 100*time.Millisecond || s.StandingWait <= 0 || s.StandingWait > s.MaxWait || s.MaxLength != 1000 {
+		t.Errorf("Default() = %+v (%v)", s, s.Validate())
 	}
 }
 
@@ -33,7 +33,11 @@ func TestValidate(t *testing.T) {
 		{"wait too long", queue.Settings{MaxWait: time.Hour, MaxLength: 5}, []string{"max_wait is 1h0m0s"}},
 		{"length negative", queue.Settings{MaxWait: 1, MaxLength: -1}, []string{"max_length is -1"}},
 		{"length too long", queue.Settings{MaxWait: 1, MaxLength: 1_000_001}, []string{"max_length is 1000001"}},
-		{"both", queue.Settings{MaxWait: -1, MaxLength: -1}, []string{"max_wait is -1ns", "max_length is -1"}},
+		{"standing as long", queue.Settings{MaxWait: 1, StandingWait: time.Minute, MaxLength: 1}, nil},
+		{"standing negative", queue.Settings{MaxWait: 1, StandingWait: -1, MaxLength: 1}, []string{"standing_wait is -1ns"}},
+		{"standing too long", queue.Settings{MaxWait: 1, StandingWait: time.Hour, MaxLength: 1}, []string{"standing_wait is 1h0m0s"}},
+		{"all", queue.Settings{MaxWait: -1, StandingWait: -1, MaxLength: -1},
+			[]string{"max_wait is -1ns", "standing_wait is -1ns", "max_length is -1"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -63,7 +67,7 @@ func TestNobodyWaits(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			q := queue.New[string](test.s)
-			item, evicted, ok := q.Push("a", 0, test.deadline, start)
+			item, evicted, ok := q.Push("a", queue.Claim{Deadline: test.deadline}, start)
 			if item != nil || (evicted != nil) != test.evicted || ok || q.Len() != 0 {
 				t.Errorf("Push = %v, %v, %v; %d in line", item, evicted, ok, q.Len())
 			}
@@ -83,7 +87,7 @@ func TestGiveIsTheEarlierOfWaitAndDeadline(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if item, _, ok := q.Push(test.name, 0, test.deadline, start); !ok || !item.Give.Equal(test.want) {
+			if item, _, ok := q.Push(test.name, queue.Claim{Deadline: test.deadline}, start); !ok || !item.Give.Equal(test.want) {
 				t.Errorf("Push = %+v, %v; want to give up at %v", item, ok, test.want)
 			}
 		})
@@ -94,11 +98,11 @@ func TestGiveIsTheEarlierOfWaitAndDeadline(t *testing.T) {
 func TestRemoveIsTrueOnceForWhoIsStillToBeTold(t *testing.T) {
 	q := queue.New[string](queue.Settings{MaxWait: time.Second, MaxLength: 3})
 	push := func(name string, rank int, wait time.Duration) *queue.Item[string] {
-		item, _, _ := q.Push(name, rank, start.Add(wait), start)
+		item, _, _ := q.Push(name, queue.Claim{Rank: rank, Deadline: start.Add(wait)}, start)
 		return item
 	}
 	popped, late, waits := push("popped", -1, time.Second), push("late", 0, time.Millisecond), push("waits", 0, time.Second)
-	_, evicted, _ := q.Push("evicted", 2, time.Time{}, start)
+	_, evicted, _ := q.Push("evicted", queue.Claim{Rank: 2}, start)
 	q.Pop(start.Add(500 * time.Millisecond))
 	for _, test := range []struct {
 		name string
@@ -120,7 +124,7 @@ func TestRemoveIsTrueOnceForWhoIsStillToBeTold(t *testing.T) {
 func TestRemoveFunc(t *testing.T) {
 	q := queue.New[string](queue.Default())
 	for i, name := range []string{"b1", "a1", "b2", "x", "a2"} {
-		q.Push(name, int(name[0]), time.Time{}, start.Add(time.Duration(i)))
+		q.Push(name, queue.Claim{Rank: int(name[0])}, start.Add(time.Duration(i)))
 	}
 	var got []string
 	for _, item := range q.RemoveFunc(func(name string) bool { return name != "x" }) {
