@@ -2,169 +2,120 @@ package limit
 
 import (
 	"fmt"
-	"time"
+	"math"
 )
 
 // adaptive is what the adaptive law knows.
 type adaptive struct {
-	base int // the limit the law stands by; outside the bounds if they were narrowed
+	base float64 // the limit it stands by; its fraction is kept, so that small steps add up
+	back float64 // a limit that was known to do, and that successes lead back to; 0 if there is none
+	evidence
 
-	settling int    // slots to come back until those in flight started under the limit in force
-	now      window // since then
-	ref      window // at base while demand was held back; empty if unknown
-	past     window // at base, of late
+	seeking bool    // nothing says yet where concurrency stops to pay
+	flats   int     // questions in a row that found that more may pay
+	spread  float64 // of latencies, as last seen; 0 is not known
+	rest    float64 // answers to come before the next question
+	effort  float64 // answers that the last question downwards took
+	crowded bool    // that one found no calls at its level
 
-	trying trial
-	step   float64   // factor of the trial, or of the next one
-	down   course    // trials of less
-	up     course    // trials of more
-	easing time.Time // no trial for overload's sake before
-
-	successes, overloads int // in a row
-	back                 int // a limit that was known to do, and that successes lead back to; 0 if there is none
-}
-
-// trial is a limit in force on trial, to be compared with ref at base.
-type trial struct {
-	on, up bool
-	began  time.Time
-	look   float64 // answers at which to look again
-}
-
-// course is when to try in one direction.
-type course struct {
-	next     time.Time     // not before
-	patience time.Duration // a rest after a failure lasts so many times the trial
+	calm window
+	ask  question
 }
 
 const (
-	// worth is the least share of more concurrency that must come back as throughput. At one third, one more call at the back-end may cost
-	// the others two thirds of its own time: room for uneven demand, and no standing queue.
-	worth = 1.0 / 3
+	// headroom is how far the limit stands above the concurrency that the back-end can use. One call in five then waits at the back-end, so
+	// that no worker waits for the guard: that covers the way to the guard and back, and estimates that are a tenth too low. The price is a
+	// quarter more latency while the limit binds.
+	headroom = 1.25
 
-	// The factors of trials. One generation of calls at twice the limit harms no back-end for long, and doubling gets anywhere in a few;
-	// a quarter more is about the least that can be told from noise within a few hundred answers.
-	smallStep, bigStep = 1.25, 2.0
-
-	// Answers: the fewest that allow a conclusion, a first impression where the limit may be far off, the usual one, and where a question
-	// is dropped that is still open.
-	fewest, firstLook, usualLook, lastLook = 10, 20, 50, 500
-
-	// Rests, in trials. They double from the first to the longest as trials go on to fail. A trial of a fifth less costs a fifth of the
-	// throughput at most, so one time in 33 costs well under 1 %; a trial of more costs only some latency.
-	firstRest, longestRest = 4, 32
-
-	// mostRest is the longest rest in time: a trial that demand left for hours must not put the next one off for days.
-	mostRest = time.Minute
-
-	evidence  = 3   // overloads in a row that mean something at any traffic
-	suffering = 0.3 // share of overloads at which less is tried at once
-	binding   = 0.8 // share of the slots taken on average from which on the limit is what holds demand back
+	// reach is how far above what was in flight of late, as a multiple, the limit may grow: what was never tried is not known to do.
+	reach = 2
 )
 
-// begin starts without knowledge.
-func (a *adaptive) begin(base int) {
-	*a = adaptive{base: base}
-	a.forget(time.Time{})
-}
-
-// forget ends a trial and drops what was compared: the next trials come soon and in big steps.
-func (a *adaptive) forget(now time.Time) {
-	a.trying, a.ref, a.past, a.step = trial{}, window{}, window{}, bigStep
-	a.up, a.down = course{now, firstRest}, course{now, firstRest}
-}
-
-// settle waits until n slots have come back, then looks afresh.
-func (a *adaptive) settle(n int) {
-	a.settling = n
-	a.successes, a.overloads = 0, 0
-	a.now = window{}
-}
-
-// settled takes note of a slot that came back with inFlight left, and reports whether what it tells was told under the limit in force.
-func (a *adaptive) settled(inFlight, limit int) bool {
-	if a.settling == 0 {
-		return true
-	}
-	if a.settling > 1 || inFlight > limit {
-		a.settling = max(a.settling-1, 1)
-		return false
-	}
-	a.settle(0)
-	a.now.peak = inFlight
-	return false
-}
-
-// hear takes in what a call told.
-func (a *adaptive) hear(r Result, took time.Duration) {
-	switch r {
-	case Success:
-		a.now.good++
-		a.now.sample(took)
-		a.successes, a.overloads = a.successes+1, 0
-	case Overload:
-		a.now.over++
-		a.now.sample(took)
-		a.successes, a.overloads = 0, a.overloads+1
-	}
-}
-
-// learn takes in what a call told and draws the conclusions.
-func (l *Limiter) learn(r Result, took time.Duration) {
-	a := &l.law
-	if !a.settled(l.inFlight, l.limit) {
-		return
-	}
-	a.hear(r, took)
+// learn takes in an answer and draws the conclusions.
+func (a *adaptive) learn(l *Limiter, s answer) {
+	a.rest--
+	a.hear(s, l)
+	a.returns(l, s)
 	switch {
-	case a.overloads >= max(evidence, a.now.peak):
-		l.cut()
-	case l.s.bound(a.back) > a.base:
-		l.recover()
-	case a.trying.on:
-		l.judge()
+	case !s.result.tells():
+	case a.overloads >= max(evident, a.most()):
+		a.cut(l)
+	case a.back > a.base:
+		a.recover(l)
+	case a.ask.kind != nothing:
+		a.pursue(l)
 	default:
-		l.watch()
+		a.watch(l)
 	}
 }
 
 // cut reacts to hard evidence: as many overloads in a row as calls were in flight. It halves the limit; one far above what was in flight
 // protects nobody, so it falls to twice that at once.
-func (l *Limiter) cut() {
-	a := &l.law
-	reason := fmt.Sprintf("cut: %d overloads in a row, %d in flight at most", a.overloads, a.now.peak)
-	l.retreat(min(l.limit/2, 2*a.now.peak), reason)
+func (a *adaptive) cut(l *Limiter) {
+	reason := fmt.Sprintf("cut: %d overloads in a row, %d in flight at most", a.overloads, a.most())
+	a.retreat(l, min(a.base/2, float64(reach*a.most())), reason)
+	a.peak, a.before = 0, 0
 }
 
 // retreat lowers the limit and remembers where to come back to: after such a fall it is not searched for but doubled up to, so that a
 // back-end that is well again gets its load in a ramp of a few round trips.
-func (l *Limiter) retreat(to int, reason string) {
-	a := &l.law
+func (a *adaptive) retreat(l *Limiter, to float64, reason string) {
 	a.back = max(a.back, a.base)
-	a.forget(l.at)
-	l.stand(to, reason)
+	a.stand(l, to, reason)
 }
 
 // recover doubles the limit after a whole round of calls has succeeded, until it is back.
-func (l *Limiter) recover() {
-	a := &l.law
-	if a.successes < max(evidence, l.limit) {
+func (a *adaptive) recover(l *Limiter) {
+	if a.successes < max(evident, l.limit) {
 		return
 	}
-	back := l.s.bound(a.back)
-	reason := fmt.Sprintf("recover: %d successes in a row, on the way back to %d", a.successes, back)
-	l.stand(min(l.limit*2, back), reason)
-	if a.base == a.back {
+	back := min(a.back, float64(l.s.Max))
+	a.stand(l, min(a.base*2, back), fmt.Sprintf("recover: %d successes in a row, on the way back to %.0f", a.successes, back))
+	if a.base >= a.back {
 		a.back = 0
 	}
 }
 
 // stand makes to, taken into the bounds, the limit that the law stands by. What was seen at another one is of no use there.
-func (l *Limiter) stand(to int, reason string) {
-	a := &l.law
-	if to = l.s.bound(to); to != a.base {
-		a.base, a.ref, a.past = to, window{}, window{}
-	}
-	l.reason = reason
-	l.move(to, reason)
+func (a *adaptive) stand(l *Limiter, to float64, reason string) {
+	a.base = min(max(to, float64(l.s.Min)), float64(l.s.Max))
+	a.successes, a.overloads = 0, 0
+	a.ask, a.calm = question{}, window{}
+	a.put(l, whole(a.base), reason)
 }
+
+// put makes to the limit in force; demand that it holds back is counted anew.
+func (a *adaptive) put(l *Limiter, to int, reason string) {
+	l.held = 0
+	l.move(l.s.bound(to), reason)
+}
+
+// whole is a limit in whole units: rounded up unless next to nothing is missing, for one unit more is a little latency, one less a worker
+// that idles.
+func whole(x float64) int { return max(1, int(math.Ceil(x-0.25))) }
+
+// line is base as it is in force, to compare levels with.
+func (a *adaptive) line() float64 { return float64(whole(a.base)) }
+
+// restart begins again from the lowest limit.
+func (a *adaptive) restart(l *Limiter) {
+	a.retreat(l, float64(l.s.Min), "restart: from the lowest limit, doubling with each round of successes")
+}
+
+// resume begins at what was known before. It seeks on from there: to look whether more would do costs next to nothing where it does not, and
+// to stand by a limit that has become too low costs seconds.
+func (a *adaptive) resume(l *Limiter, limit int) {
+	*a = adaptive{base: float64(limit), seeking: true}
+	if l.adapts() {
+		a.stand(l, a.base, resumed(limit))
+	}
+}
+
+// bounded moves into the bounds.
+func (a *adaptive) bounded(l *Limiter) {
+	a.retreat(l, min(float64(l.limit), a.base), "configured: into the bounds, from there as successes allow")
+}
+
+// knows is where successes lead back to, or where it stands.
+func (a *adaptive) knows() int { return whole(max(a.base, a.back)) }

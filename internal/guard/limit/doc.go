@@ -1,70 +1,97 @@
 // Package limit finds how many calls a back-end can bear at once.
 //
-// # The question
+// # What there is to find
 //
-// By Little's law calls in flight are throughput times latency. While a back-end has workers to spare, one more call in flight is one more
-// call in work: throughput grows in step, latency does not move. Beyond that it can only wait there: latency grows in step, throughput
-// does not move, or falls where the back-end chokes on what it holds. So there is one thing to ask of a limit: does more concurrency buy
-// more throughput? The relative change of the one over that of the other, the elasticity, is 1 below the knee and 0 or less above it.
-// It is asked at two limits, one shortly after the other, and so needs no memory of a good time: a back-end that became slower for
-// reasons of its own has an elasticity of 1 still, and is left alone. That is what limits by latency get wrong.
+// By Little's law calls in flight are throughput times latency: n = x R. While a back-end has workers to spare, one more call in flight is
+// one more call in work: throughput grows in step, latency does not move. Beyond that it can only wait there: latency grows in step,
+// throughput does not move, or falls where the back-end chokes on what it holds. So a limit has to be asked one thing: does more concurrency
+// buy more throughput? Two levels answer it, low and high, each with the latency that calls sent at it had. Of the higher level
 //
-// # The adaptive law
+//	W = n_high R_low / R_high
 //
-// The law stands by a limit, base, and knows how the back-end does there, ref. While demand is held back it tries more, now and then:
+// calls are of use: as many as would give its throughput at the latency of the lower one, where calls wait less or not at all. The limit
+// stands by W and a quarter, the headroom. The elasticity of throughput, 1 - ln(R_high/R_low) / ln(n_high/n_low), says the same as a share:
+// 1 if all of the difference between the levels is of use, 0 if nothing is.
 //
-//	          demand is held back              surely worth it
-//	stand by ───────────────────► try more, ──────────────────► stand by the new limit, go on at once, in larger steps
-//	base  ▲                       or less
-//	      │                          │ surely not worth it, or it cannot be told
-//	      └──── rest ◄───────────────┘ (or a smaller step, if the larger one paid in part)
+// Both levels are seen within moments of each other. So there is no memory of a good time to compare with, that an overload which lasts
+// would spoil, and a back-end that became slower for reasons of its own is left alone: it is slower at both. That is what limits by latency
+// get wrong.
 //
-// More is tried first, twice as much while nothing is known, a quarter later; less only while far more is asked for than let through.
-// More that is worth it, and less that is no loss, become base. In doubt it stays as it is, and at the end of a trial of more that leaned
-// to the better it goes up: a limit too high costs some latency, one too low refuses calls without need. Rests get longer from failure to
-// failure, so that steady overload pays for its trials with less than one per cent, and are cut short when latency at the same limit
-// shows that the back-end has become another one.
+// # How it is seen
 //
-// Whatever is measured is measured under one limit: after each change nothing counts until in-flight has come under the limit and a whole
-// round of calls has come back. A trial is judged when its figures can carry it, by the error that the spread of latencies leaves over so
-// many answers, and never on fewer than ten answers or two rounds of calls.
+// Calls are judged in cohorts: so many that were sent one after the other, when all of them are back. Who judges by the first that come back
+// takes the quick ones for all (they survive the race), finds every higher limit better than the last, and grows without end. While nothing
+// is known yet four fifths must do; the others count with the time that they have been away and half a latency more.
 //
-// # What growth needs
+// A latency is that of a mixture of calls. How long calls of a method usually take beside others comes with each answer, and the sum of the
+// times is divided by the sum of what is usual (a control variate): a mixture that changes is not a back-end that does. Calls that came to
+// nothing, overloads, are paid for by those that succeeded. The error of a latency follows from the spread of times over so many answers;
+// an estimate counts the less the larger its error. Fewer answers than can carry a conclusion draw none.
 //
-// Slots taken (four fifths of them, on average) and calls refused; never more than twice what was in flight of late. Where a trial of
-// more leaves demand served, the limit grows to what was used and no further. What nobody asks for is neither tried nor learned: idle
-// hours change nothing.
+// # How it is asked
+//
+// In a calm window, level varies by itself. Two halves that each saw both levels, and agree, are as good as a question, and cost nothing.
+// But many are in flight just when calls take long, so a window makes the limit look too low by itself, and it gets room for that doubt.
+//
+// A question puts another limit in force for a while:
+//
+//   - Less: seven tenths of the limit, and then the limit again. What is seen there is compared with before and after; if those differ, the
+//     back-end changed meanwhile, and nothing follows. It costs an eighth of the throughput while it lasts, and so rests follow in proportion.
+//   - More, where less is nothing (a limit of one, or calls of so many units that less is the same), and while the limit is sought.
+//
+// Sought means that nothing says yet where concurrency stops to pay: at the beginning, and again when questions have found that more pays. Then
+// the limit rises by 60 % at a time, each step in about two round trips, until one of them does not pay. Latency has a veto here: when the
+// answers that are back already show that calls choke, a step ends at once.
+//
+// Nothing is asked, and nothing grows, that demand does not ask for: a limit that holds nobody back stays, whatever is seen. Growth never
+// goes beyond twice what was in flight of late.
 //
 // # Hard evidence
 //
-// At low traffic no ratio means anything, but overloads in a row do: as many as calls were in flight at once, at least three, halve the
-// limit (to no more than twice what was in flight), and again with the next round. Time-outs and push-back are overloads; a call that
-// timed out counts with the time it took at least. From such a fall, and from Restart, the limit is not searched for but doubled with
-// every round of successes, back to where it was. Where more than three in ten answers are overloads, a third less is tried at once, and
-// judged like any trial: if successes fall in step, the cause is elsewhere and the limit returns.
+// At low traffic no ratio means anything, but overloads in a row do: as many as units were in flight at once, at least three, halve the
+// limit (to no more than twice what was in flight), and again with the next round. Time-outs and push-back are overloads. From such a fall,
+// and from Restart, the limit is not searched for but doubled with every round of successes, back to where it was.
 //
-// A failure is neither: it gives its slot back and leaves no trace in throughput or latency, so that a back-end that fails fast looks
-// neither fast nor healthy. Ignored calls leave none either.
+// A call that timed out has left its caller, not the back-end, which goes on working on it. Its slot is charged for two typical times more.
+//
+// A failure gives its slot back and leaves no trace in throughput or latency, so that a back-end that fails fast looks neither fast nor
+// healthy. Ignored calls leave none either. A question whose calls failed is void.
+//
+// # Cost
+//
+// The limit counts units of cost, 1 for most calls, more for those that are configured to occupy several workers at once. How long a call
+// occupies its units is not charged as well: it holds them so long. (docs/design/cost.md)
+//
+// # The other laws
+//
+// The law is a setting. AIMD looks at overloads alone, Gradient at latency alone, Fixed at nothing. They are there for those who know their
+// back-end, and to be compared with. (docs/design/limit.md has that comparison, and what each constant of this law is worth.)
 //
 // # Invariants
 //
 //   - The limit is within its bounds at every moment. Max 0 is below any Min.
-//   - In-flight is successful Acquires less Releases. A limit lowered below it cuts nothing; nothing is admitted until enough came back.
+//   - In-flight is the units of successful Acquires and Forces less those of Releases. A limit lowered below it cuts nothing; nothing is
+//     admitted until enough came back. Charges end by time alone.
 //   - Every move of the limit has a reason with its figures.
-//   - Given the same calls at the same instants it moves the same way: it reads no clock and draws no numbers.
+//   - Given the same calls at the same instants it moves the same way: it reads no clock and draws no numbers. A clock that goes backwards
+//     stands still.
+//   - Neither an admitted call nor its answer allocates memory; only moves of the limit do, and charges.
 //
 // # What the tests assert
 //
 // Against a simulated back-end of 2, 8 or 32 workers, with the default settings and a line of 100 ms before the limit:
 //
-//   - At 70 % load nothing is refused by 2 workers, and after two seconds at most 0.05 % by more; at 90 % load at most 0.5 %.
-//   - At 10 times the capacity it does at least 0.9 of it from the first second on; at 3 times, for half an hour, too, with admitted calls
-//     taking less than twice their service time and the mean limit of every minute from 0.85 to 1.5 times the workers.
-//   - A back-end with workers to spare that becomes four times slower for other reasons has at most 2 % of its calls refused meanwhile.
+//   - Through an hour of three times the capacity the mean limit stays from 1 to 2 times the workers, admitted calls take less than twice
+//     their service time, and at least 0.96 of the capacity is done.
+//   - Service times that vary widely, 200 workers, calls of many units, and a mixture of quick and slow calls end in such a band, too.
+//   - When every call times out the limit falls to 1; when every call fails it does not rise; after either it comes back by itself.
+//
+// What the guard makes of it in the face of bursts, retries and crashes is asserted in loadtest/scenario.
 //
 // # What this package does not do
 //
-// It knows no queue, criticality, method or cost: a call is a call. Very mixed methods make it slow to judge, not wrong. It does not
-// charge the back-end for work that goes on after a time-out. Streams do not belong in it: their lifetime is no latency. It logs and
-// calls nobody; its owner takes Changes.
+// It knows no queue, criticality or method: a call is its units, its time, and what is usual beside it. Streams do not belong in it, as their
+// lifetime is no latency; their messages do. It cannot tell calls that wait for each other from calls that wait for something else behind
+// the back-end that only so many can have: both make more concurrency useless, and the limit is right in both. It logs and calls nobody; its
+// owner takes Changes.
 package limit

@@ -11,14 +11,17 @@ import (
 func Example() {
 	now := time.Now()
 	l := limit.New(limit.Settings{Law: limit.Fixed, Initial: 2, Min: 1, Max: 1000}, now)
-	fmt.Println(l.Acquire(now), l.Acquire(now), l.Acquire(now))
+	first, ok := l.Acquire(1, now)
+	_, second := l.Acquire(1, now)
+	_, third := l.Acquire(1, now)
+	fmt.Println(ok, second, third)
 
 	now = now.Add(20 * time.Millisecond)
-	l.Release(limit.Success, 20*time.Millisecond, now)
-	fmt.Println(l.Acquire(now), l.InFlight())
+	l.Release(first, limit.Success, 20*time.Millisecond, 0, now)
+	fmt.Println(l.Free(1, now), l.InFlight())
 	// Output:
 	// true true false
-	// true 2
+	// true 1
 }
 
 // Three time-outs in a row are evidence at any traffic; the limit tells why it moved.
@@ -26,9 +29,9 @@ func ExampleLimiter_Changes() {
 	now := time.Now()
 	l := limit.New(limit.Default(), now)
 	for range 3 {
-		l.Acquire(now)
+		slot, _ := l.Acquire(1, now)
 		now = now.Add(time.Second)
-		l.Release(limit.Overload, time.Second, now)
+		l.Release(slot, limit.Overload, time.Second, 0, now)
 	}
 	for _, c := range l.Changes() {
 		fmt.Printf("%d to %d, %s\n", c.From, c.To, c.Reason)

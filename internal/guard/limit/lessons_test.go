@@ -34,9 +34,9 @@ func afterBurst(settings limit.Settings, seed uint64) second {
 	return s.run(5 * time.Second)
 }
 
-// Lesson: the baseline after one hour of three times the capacity, and after the overload has ended: the limit stays, and comes back to,
-// within a quarter of the number of workers, and nothing is refused that could be served. Time is stretched sixteenfold, as in the
-// half hour above.
+// Lesson: the baseline after one hour of three times the capacity, and after the overload has ended: the limit stays in a band above the
+// number of workers, and comes back to it, and nothing is refused that could be served. Time is stretched sixteenfold, as in the half hour
+// of the scenarios.
 func TestLimitAfterAnHourOfOverload(t *testing.T) {
 	t.Parallel()
 	for _, b := range widths {
@@ -47,12 +47,12 @@ func TestLimitAfterAnHourOfOverload(t *testing.T) {
 			s.wait, s.timeout = 16*s.wait, 16*s.timeout
 			band := func(what string, load float64) {
 				v, mean := s.meanLimit(load, 8*time.Minute)
-				within(t, "mean limit "+what, mean/float64(s.workers), 0.8, 1.25)
+				within(t, "mean limit "+what, mean/float64(s.workers), 1, 1.8)
 				if load < 1 {
 					within(t, "refused "+what, v.refused+v.late, 0, 0)
 				}
 			}
-			s.meanLimit(3, 2*time.Minute)
+			s.meanLimit(3, 6*time.Minute)
 			band("at first", 3)
 			s.meanLimit(3, 42*time.Minute)
 			band("after an hour", 3)
@@ -62,13 +62,4 @@ func TestLimitAfterAnHourOfOverload(t *testing.T) {
 			band("when it comes again", 3)
 		})
 	}
-}
-
-// meanLimit runs at a load, as a share of the capacity.
-func (s *sim) meanLimit(load float64, d time.Duration) (v second, mean float64) {
-	s.rate = load * s.capacity()
-	sum, n := 0, 0
-	s.each = func(v *second) { sum, n = sum+v.last, n+1 }
-	v = s.run(d)
-	return v, float64(sum) / float64(n)
 }

@@ -71,9 +71,9 @@ func checkFaults(t *testing.T, err error, want []string) {
 }
 
 func TestReleaseWithoutASlotDoesNothing(t *testing.T) {
-	l := limit.New(limit.Default(), epoch)
+	l := newAccount(limit.Default())
 	for range 10 {
-		l.Release(limit.Overload, time.Second, epoch)
+		l.release(limit.Overload, time.Second, epoch)
 	}
 	if l.InFlight() != 0 || l.Limit() != 8 {
 		t.Errorf("in flight %d of %d, want 0 of 8", l.InFlight(), l.Limit())
@@ -107,11 +107,11 @@ func TestChangesAreTakenOnceAndBounded(t *testing.T) {
 
 // A clock that goes backwards must not spoil the figures: it stands still.
 func TestClockGoesBackwards(t *testing.T) {
-	l := limit.New(limit.Default(), epoch)
+	l := newAccount(limit.Default())
 	for i := range 1000 {
 		now := epoch.Add(time.Duration(i%7) * time.Second)
-		l.Acquire(now)
-		l.Release(limit.Success, 0, now.Add(-time.Minute))
+		l.acquire(1, now)
+		l.release(limit.Success, 0, now.Add(-time.Minute))
 	}
 	if l.Limit() != 8 || l.InFlight() != 0 {
 		t.Errorf("in flight %d of %d, want 0 of 8", l.InFlight(), l.Limit())
@@ -120,12 +120,12 @@ func TestClockGoesBackwards(t *testing.T) {
 
 // Lesson: ten caller cancellations, and calls that were never sent: limit unchanged. Here with all slots taken and more demand.
 func TestIgnoredCallsChangeNothing(t *testing.T) {
-	l, now := limit.New(limit.Default(), epoch), epoch
+	l, now := newAccount(limit.Default()), epoch
 	for range 10_000 {
-		for l.Acquire(now) {
+		for l.acquire(1, now) {
 		}
 		now = now.Add(10 * time.Millisecond)
-		l.Release(limit.Ignored, time.Minute, now)
+		l.release(limit.Ignored, time.Minute, now)
 	}
 	if got := l.Changes(); len(got) != 0 || l.Limit() != 8 {
 		t.Errorf("limit is %d after %v, want 8 as ever", l.Limit(), got)

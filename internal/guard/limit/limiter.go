@@ -1,7 +1,7 @@
 package limit
 
 import (
-	"slices"
+	"cmp"
 	"time"
 )
 
@@ -12,48 +12,46 @@ type Result uint8
 const (
 	Ignored  Result = iota // no sample
 	Success                // took so long and went well
-	Overload               // took at least so long, or was pushed back
+	Overload               // was pushed back, or took at least so long
 	Failure                // no latency sample, and no health either
+	TimedOut               // an Overload on which the back-end may still be working: its slot is charged for a while
 )
 
-// Limiter counts calls in flight and moves the limit. Not safe for concurrent use: its owner's lock guards it.
+// Slot is the place of one admitted call. The zero Slot is none.
+type Slot struct {
+	cost  int32 // units it takes
+	level int32 // units taken when it was, its own included
+	mark  uint32
+}
+
+// Limiter counts the units of cost that calls in flight take, and moves the limit by a Law. Not safe for concurrent use: its owner's lock
+// guards it.
 type Limiter struct {
 	s        Settings
+	law      law
 	inFlight int
-	limit    int       // in force, within the bounds
+	charged  int      // of timed-out calls that may still be worked on
+	charges  []charge // the first to end first
+	limit    int      // in force, within the bounds
+	began    time.Time
 	at       time.Time // the latest instant heard of
-	law      adaptive
+	held     int       // calls that found no slot since the law last looked
+	cohorts  uint32    // begun so far
+	typical  float64   // time of a success, in seconds, the last ones counting most
 
 	reason  string
 	changed time.Time
 	changes []Change
 }
 
-// Status is the state at one moment.
-type Status struct {
-	Limit, Min, Max int
-	Law             Law
-	Reason          string // why it is what it is: a word and the figures behind it
-	Changed         time.Time
-}
-
-// Change is one move of the limit.
-type Change struct {
-	Time     time.Time
-	From, To int
-	Reason   string
-}
-
-// kept is how many moves are kept for Changes: a second of the busiest search.
-const kept = 32
-
 // New returns a limiter. s must be valid.
 func New(s Settings, now time.Time) *Limiter {
-	l := &Limiter{s: s, at: now, changed: now}
-	l.law.begin(s.bound(s.Initial))
+	l := &Limiter{s: s, began: now, at: now, changed: now}
+	first := s.bound(s.Initial)
 	if s.Max == 0 {
-		l.law.begin(s.Initial) // where to go once calls may pass
+		first = s.Initial // where to go once calls may pass
 	}
+	l.law = s.newLaw(first)
 	if l.hold(); l.adapts() {
 		l.reason = "initial: nothing is known of the back-end"
 	}
@@ -61,99 +59,129 @@ func New(s Settings, now time.Time) *Limiter {
 	return l
 }
 
-// Configure swaps the settings; in-flight count and what was learned stay. A limit outside new bounds moves to the nearer one; what had
-// been learned beyond it is come back to, with successes, once the bounds allow. Initial matters to the fixed law only: the adaptive one
-// is past its beginning. s must be valid.
+// Configure swaps the settings; in-flight count and what was learned stay, unless the law is another one. A limit outside new bounds moves
+// to the nearer one; what had been learned beyond it is come back to, with successes, once the bounds allow. Initial matters to the fixed
+// law only: the others are past their beginning. s must be valid.
 func (l *Limiter) Configure(s Settings, now time.Time) {
 	l.pass(now)
-	adapted := l.adapts()
+	adapted, same := l.adapts(), l.s.Law == s.Law
 	l.s = s
+	if !same {
+		l.law = s.newLaw(max(l.limit, 1))
+	}
 	switch {
 	case !l.adapts():
 		l.hold()
 	case !adapted || s.bound(l.limit) != l.limit:
-		l.retreat(min(l.limit, l.law.base), "configured: into the bounds, from there as successes allow")
+		l.law.bounded(l)
 	}
 }
 
-// Acquire takes a slot if one is free. A refusal is demand that the limit held back: ask for a call that has just come, or when InFlight
-// is below Limit.
-func (l *Limiter) Acquire(now time.Time) bool {
+// Acquire takes a slot of so many units if they are free; a call that needs more than the limit passes alone.
+func (l *Limiter) Acquire(cost int, now time.Time) (Slot, bool) {
 	l.pass(now)
-	if l.inFlight >= l.limit {
-		l.law.now.held++
-		return false
+	if !l.free(cost) {
+		return Slot{}, false
 	}
-	l.inFlight++
-	l.law.now.peak = max(l.law.now.peak, l.inFlight)
-	return true
+	l.inFlight += cost
+	return l.slot(cost), true
 }
 
-// Release gives a slot back with what the call told and how long it took. Without a slot taken it does nothing.
-func (l *Limiter) Release(r Result, took time.Duration, now time.Time) {
-	if l.inFlight == 0 {
+// Force takes a slot whether it is free or not: for work that cannot be refused any more.
+func (l *Limiter) Force(cost int, now time.Time) Slot {
+	l.pass(now)
+	l.inFlight += cost
+	return Slot{cost: int32(cost), level: int32(l.inFlight + l.charged)}
+}
+
+func (l *Limiter) slot(cost int) Slot {
+	level := l.inFlight + l.charged
+	return Slot{cost: int32(cost), level: int32(level), mark: l.law.sends(l, level, cost)}
+}
+
+// seconds is the time since the limiter began.
+func (l *Limiter) seconds() float64 { return float64(l.at.Sub(l.began)) * 1e-9 }
+
+// Free tells whether Acquire would find a slot.
+func (l *Limiter) Free(cost int, now time.Time) bool {
+	l.pass(now)
+	return l.free(cost)
+}
+
+func (l *Limiter) free(cost int) bool {
+	taken := l.inFlight + l.charged
+	return taken+cost <= l.limit || taken == 0 && l.limit > 0
+}
+
+// Held tells that a call which has just come found no slot: demand that the limit holds back.
+func (l *Limiter) Held(now time.Time) {
+	l.pass(now)
+	l.held++
+}
+
+// Release gives a slot back with what the call told and how long it took; usual is how long calls of its kind take beside others, 1 or 0
+// if that is not known. A slot that is none does nothing.
+func (l *Limiter) Release(s Slot, r Result, took time.Duration, usual float64, now time.Time) {
+	if s.cost == 0 {
 		return
 	}
 	l.pass(now)
-	l.inFlight--
+	l.inFlight -= int(s.cost)
+	switch r {
+	case TimedOut:
+		l.charge(int(s.cost), took)
+		r = Overload
+	case Success:
+		l.learnTypical(took)
+	}
 	if l.adapts() {
-		l.learn(r, took)
+		l.law.learn(l, answer{
+			result: r, took: float64(took) * 1e-9, usual: cmp.Or(usual, 1), cost: int(s.cost), level: int(s.level), mark: s.mark,
+		})
 	}
 }
 
-// Restart begins again from the lowest limit: after the breaker closed, the load ramps. It doubles with each round of successes until it
-// is where it was.
+// Restart begins again from the lowest limit: after a back-end was given up, the load ramps. It doubles with each round of successes until
+// it is where it was.
 func (l *Limiter) Restart(now time.Time) {
 	l.pass(now)
 	if l.adapts() {
-		l.retreat(l.s.Min, "restart: from the lowest limit, doubling with each round of successes")
+		l.law.restart(l)
 	}
 }
 
-// Limit returns the limit now.
+// Resume has a limiter that was just made begin at a limit that was known before, taken into the bounds: Known of its predecessor, from before
+// the guard was started again. A limit below 1, or the fixed law, changes nothing.
+func (l *Limiter) Resume(limit int, now time.Time) {
+	l.pass(now)
+	if limit >= 1 {
+		l.law.resume(l, limit)
+	}
+}
+
+// Known returns the limit that was learned, in units: what to Resume from. It may lie outside the bounds, and above Limit after hard
+// evidence. 0 is nothing: the fixed law learns none.
+func (l *Limiter) Known() int { return l.law.knows() }
+
+// Limit returns the limit now, in units.
 func (l *Limiter) Limit() int { return l.limit }
 
-// InFlight returns the slots taken; more than Limit after the limit fell, until enough came back.
+// InFlight returns the units that calls in flight take; more than Limit after the limit fell, until enough came back.
 func (l *Limiter) InFlight() int { return l.inFlight }
 
-// Status returns the state now.
-func (l *Limiter) Status() Status {
-	return Status{Limit: l.limit, Min: l.s.Min, Max: l.s.Max, Law: l.s.Law, Reason: l.reason, Changed: l.changed}
-}
-
-// Changes returns the moves since the last call, oldest first, at most the last few.
-func (l *Limiter) Changes() []Change {
-	out := l.changes
-	l.changes = nil
-	return out
-}
-
 // hold sets the limit that the settings name.
-func (l *Limiter) hold() {
-	l.reason = "fixed: by the settings"
-	l.move(l.s.bound(l.s.Initial), l.reason)
-}
+func (l *Limiter) hold() { l.move(l.s.bound(l.s.Initial), "fixed: by the settings") }
 
 // adapts reports whether the limit moves by itself.
-func (l *Limiter) adapts() bool { return l.s.Law == Adaptive && l.s.Max > l.s.Min }
+func (l *Limiter) adapts() bool { return l.s.Law != Fixed && l.s.Max > l.s.Min }
 
 // pass lets the time go by until now. A clock that goes backwards stands still.
 func (l *Limiter) pass(now time.Time) {
-	if d := now.Sub(l.at); d > 0 {
-		l.law.now.pass(d, l.inFlight, l.limit)
-		l.at = now
-	}
-}
-
-// move is the only place where the limit changes.
-func (l *Limiter) move(to int, reason string) {
-	l.law.settle(max(l.inFlight, min(to, 2*l.inFlight)))
-	if to == l.limit {
+	if !now.After(l.at) {
 		return
 	}
-	if len(l.changes) == kept {
-		l.changes = slices.Delete(l.changes, 0, 1)
+	l.at = now
+	if l.charged > 0 {
+		l.discharge()
 	}
-	l.changes = append(l.changes, Change{Time: l.at, From: l.limit, To: to, Reason: reason})
-	l.limit, l.reason, l.changed = to, reason, l.at
 }

@@ -3,6 +3,7 @@ package limit
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Law is how the limit is found.
@@ -11,8 +12,13 @@ type Law string
 // The laws.
 const (
 	Adaptive Law = "adaptive" // by what the back-end shows it can bear
+	AIMD     Law = "aimd"     // by overloads: time-outs and push-back
+	Gradient Law = "gradient" // by latency, as it is now and was in the long run
 	Fixed    Law = "fixed"    // by the settings alone
 )
+
+// Laws returns all laws, the default one first.
+func Laws() []Law { return []Law{Adaptive, AIMD, Gradient, Fixed} }
 
 // Settings of a limit.
 type Settings struct {
@@ -31,8 +37,8 @@ func Default() Settings { return Settings{Law: Adaptive, Initial: 8, Min: 1, Max
 // Validate returns every fault of s, joined; each names its field as the configuration does (initial, min, max, law).
 func (s Settings) Validate() error {
 	var errs []error
-	if s.Law != Adaptive && s.Law != Fixed {
-		errs = append(errs, fmt.Errorf("law is %q: set it to %q or %q", s.Law, Adaptive, Fixed))
+	if !slices.Contains(Laws(), s.Law) {
+		errs = append(errs, fmt.Errorf("law is %q: set it to one of %q", s.Law, Laws()))
 	}
 	if s.Initial < 1 || s.Initial > most {
 		errs = append(errs, fmt.Errorf("initial is %d: set it from 1 to %d", s.Initial, most))

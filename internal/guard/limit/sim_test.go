@@ -12,10 +12,11 @@ import (
 // backend is what stands behind the limit: workers with one line before them, and lognormal work.
 type backend struct {
 	workers int
-	mean    time.Duration // of the work of one call
-	cv      float64       // of it, its coefficient of variation; 0 is 0.5
-	crowd   int           // from so many inside on, work takes longer: congestion; 0 is never
-	answer  limit.Result  // of every call that ends; Ignored is Success
+	mean    time.Duration                       // of the work of one call
+	cv      float64                             // of it, its coefficient of variation; 0 is 0.5
+	crowd   int                                 // from so many inside on, work takes longer: congestion; 0 is never
+	heavy   float64                             // share of calls that take thirty times as long as the others, with the same mean of all
+	answer  func(at time.Duration) limit.Result // of a call that ends; nil is Success
 	slow    func(at time.Duration) float64
 }
 
@@ -29,6 +30,7 @@ type sim struct {
 	surge   func(at time.Duration) float64 // factor on rate; nil is 1
 	wait    time.Duration                  // longest wait before the limit; 0 is none
 	timeout time.Duration                  // callers give up so long after they came; the work goes on
+	usual   *usual                         // how long calls of a kind take beside others; nil is not known
 
 	*limit.Limiter
 	rand    *rand.Rand
@@ -60,6 +62,8 @@ func (s *second) refusedShare() float64 { return float64(s.refused) / float64(ma
 type call struct {
 	came, sent, ends time.Duration
 	over             bool // the caller has its answer, or is gone
+	slot             limit.Slot
+	kind             int // 1 if it is heavy
 }
 
 // epoch is when simulated time begins.
@@ -124,7 +128,7 @@ func (s *sim) step(end time.Duration) {
 	case late:
 		c := s.sent.pop()
 		s.second.late++
-		s.over(c, limit.Overload)
+		s.over(c, limit.TimedOut)
 	case s.arrival:
 		s.arrive()
 	}
@@ -144,9 +148,13 @@ func (s *sim) gap() time.Duration {
 func (s *sim) arrive() {
 	s.arrival = s.now + s.gap()
 	s.second.offered++
+	s.admit() // a charge may have ended
 	c := &call{came: s.now}
+	if s.heavy > 0 && s.rand.Float64() < s.heavy {
+		c.kind = 1
+	}
 	switch {
-	case s.Acquire(s.clock()):
+	case s.acquire(c):
 		s.send(c)
 	case s.wait > 0:
 		s.line.push(c)
@@ -154,6 +162,20 @@ func (s *sim) arrive() {
 	default:
 		s.second.refused++
 	}
+}
+
+// acquire takes a slot for a call that has just come.
+func (s *sim) acquire(c *call) bool {
+	if s.take(c) {
+		return true
+	}
+	s.Held(s.clock())
+	return false
+}
+
+func (s *sim) take(c *call) (ok bool) {
+	c.slot, ok = s.Acquire(1, s.clock())
+	return ok
 }
 
 // expire drops who waited too long.
@@ -176,9 +198,15 @@ func (s *sim) work() {
 	for len(s.running) < s.workers && s.inside.len() > 0 {
 		n := len(s.running) + s.inside.len()
 		c := s.inside.pop()
-		c.ends = s.now + time.Duration(float64(s.mean)*s.lognormal()*s.congestion(n))
+		c.ends = s.now + time.Duration(float64(s.mean)*s.lognormal()*s.weight(c)*s.congestion(n))
 		heap.Push(&s.running, c)
 	}
+}
+
+// weight is the work of a call beside the mean of all.
+func (s *sim) weight(c *call) float64 {
+	light := 1 / (1 + 29*s.heavy)
+	return light * float64(1+29*c.kind)
 }
 
 func (s *sim) congestion(n int) float64 {
@@ -204,9 +232,11 @@ func (s *sim) lognormal() float64 {
 
 func (s *sim) finish(c *call) {
 	if !c.over {
-		r := s.answer
-		if r == limit.Ignored {
-			r = limit.Success
+		r := limit.Success
+		if s.answer != nil {
+			r = s.answer(s.now)
+		}
+		if r == limit.Success {
 			s.second.good++
 			s.second.latency += s.now - c.sent
 		}
@@ -217,8 +247,17 @@ func (s *sim) finish(c *call) {
 
 func (s *sim) over(c *call, r limit.Result) {
 	c.over = true
-	s.Release(r, s.now-c.sent, s.clock())
-	for s.expire(); s.line.len() > 0 && s.InFlight() < s.Limit() && s.Acquire(s.clock()); s.expire() {
+	took := s.now - c.sent
+	s.Release(c.slot, r, took, s.usual.of(c.kind), s.clock())
+	if r == limit.Success {
+		s.usual.learn(c.kind, took)
+	}
+	s.admit()
+}
+
+// admit sends those in line for whom there is a slot.
+func (s *sim) admit() {
+	for s.expire(); s.line.len() > 0 && s.take(s.line.first()); s.expire() {
 		s.send(s.line.pop())
 	}
 }
@@ -254,4 +293,27 @@ func (r *running) Pop() any {
 	c := old[len(old)-1]
 	*r = old[:len(old)-1]
 	return c
+}
+
+// usual learns how long calls of two kinds take, as the mean of the last answers.
+type usual struct {
+	answers float64 // how many it remembers
+	n       [2]float64
+	mean    [2]float64
+}
+
+func (u *usual) learn(kind int, took time.Duration) {
+	if u == nil {
+		return
+	}
+	u.n[kind]++
+	u.mean[kind] += (took.Seconds() - u.mean[kind]) / min(u.n[kind], u.answers)
+}
+
+// of is how long calls of a kind take beside the others; 0 while that is not known.
+func (u *usual) of(kind int) float64 {
+	if u == nil || min(u.n[0], u.n[1]) < 30 {
+		return 0
+	}
+	return u.mean[kind]
 }

@@ -5,67 +5,47 @@ import (
 	"math"
 )
 
-// verdict is a comparison of two windows at different limits.
+// verdict is what two tallies at different levels tell about the back-end.
 type verdict struct {
-	throughput, concurrency float64 // ratios, later to earlier
-	worth                   bool    // concurrency buys throughput
-	sure                    bool    // the figures can carry it
-	likely                  bool    // they lean to it
-	slower                  bool    // answers took longer, beyond noise and a tenth
+	low, high  float64 // mean levels
+	slower     float64 // logarithm of the ratio of latencies, high to low
+	elasticity float64 // of throughput: its relative change over that of the level
+	useful     float64 // the concurrency that the back-end can use
+	err        float64 // standard error of slower, and so of useful as a share
 }
 
-// String gives the figures behind it.
-func (v verdict) String() string {
-	percent := func(ratio float64) int { return int(math.Round(100 * (ratio - 1))) } // whole, for there is no -0
-	return fmt.Sprintf("throughput %+d %% with concurrency %+d %%", percent(v.throughput), percent(v.concurrency))
-}
+const (
+	// flat is the elasticity from which on more concurrency is worth a try: half of it comes back as throughput.
+	flat = 0.5
 
-// partly reports whether throughput went along, up or down, as much as a small step that pays would have moved it.
-func (v verdict) partly(up bool) bool {
-	gain := math.Log(v.throughput)
-	if !up {
-		gain = -gain
-	}
-	return gain >= worth*math.Log(smallStep)
-}
+	// likely and surely are how many standard errors apart two latencies must be to be taken for different: where the next look will correct
+	// a mistake, and where a mistake would cost what was gathered.
+	likely, surely = 2, 2.5
 
-// compare asks whether concurrency buys throughput: the elasticity of throughput, the ratio of their relative changes. step is the
-// logarithm of the change of the limit; in-flight that did not follow it says nothing. The error of a throughput, and of a latency, over n
-// answers is about spread/√n; two such errors make it sure, or an error so small that it matters no more; one makes it likely.
-func compare(before, after window, step float64) verdict {
-	v := verdict{throughput: after.throughput() / before.throughput(), concurrency: after.inFlight() / before.inFlight()}
-	err := max(before.spread(), after.spread()) * math.Sqrt(1/before.answers()+1/after.answers())
-	v.slower = math.Log(after.latency()/before.latency()) > max(err, 0.1)
-	dn := math.Log(v.concurrency)
-	if dn/step < worth {
-		return v
-	}
-	e := math.Log(v.throughput) / dn
-	err /= math.Abs(dn)
-	enough := after.answers() >= fewest
-	v.worth = e > worth
-	v.sure = enough && (math.Abs(e-worth) >= 2*err || err <= 0.2)
-	v.likely = enough && math.Abs(e-worth) >= err
+	// choking is by how much slower (as a logarithm), beyond the error, calls must be to veto more concurrency before a question has ended.
+	choking = 0.2
+)
+
+// compare asks whether concurrency buys throughput. By Little's law throughput is level over latency; so what of the higher level is of use
+// is as much as would give the same throughput at the latency of the lower one, where calls wait less or not at all.
+func compare(low, high tally) verdict {
+	v := verdict{low: low.mean(), high: high.mean()}
+	v.slower = math.Log(max(high.latency(), 1e-9) / max(low.latency(), 1e-9))
+	v.elasticity = 1 - v.slower/math.Log(max(v.high/v.low, 1.01))
+	v.useful = v.high * math.Exp(-v.slower)
+	v.err = math.Hypot(low.err(), high.err())
 	return v
 }
 
-// binds reports whether limit held demand back in w.
-func (w *window) binds(limit int) bool { return w.held > 0 && w.inFlight() >= binding*float64(limit) }
+// chokes tells whether calls at the higher level clearly wait for each other.
+func (v verdict) chokes() bool { return v.slower > likely*v.err+choking }
 
-// overrun reports whether far more was asked for than limit let through: then a queue may stand at the back-end that is of no use to
-// anybody, and less may do. Slots were taken all the time, or three asked for each.
-func (w *window) overrun() bool {
-	return float64(w.full) >= 0.95*float64(w.span) || w.held >= 2*w.answers()
-}
+// pays tells whether more concurrency pays, whatever the error.
+func (v verdict) pays() bool { return v.slower+v.err < (1-flat)*math.Log(v.high/v.low) }
 
-// serves reports whether demand found a slot, but for a few calls.
-func (w *window) serves() bool { return w.held <= 0.1*w.answers() }
-
-// differs reports whether the back-end became another one: at the same limit its answers take much longer or shorter than before.
-func (w *window) differs(ref window) bool {
-	if ref.answers() < firstLook || w.answers() < firstLook {
-		return false
-	}
-	d := math.Abs(math.Log(w.latency() / ref.latency()))
-	return d > 4*ref.spread()*math.Sqrt(1/ref.answers()+1/w.answers())
+// String gives the figures behind it.
+func (v verdict) String() string {
+	percent := func(log float64) int { return int(math.Round(100 * (math.Exp(log) - 1))) }
+	return fmt.Sprintf("concurrency %+d %% makes calls %+d %% slower; of %.0f in flight %.1f are of use",
+		percent(math.Log(v.high/v.low)), percent(v.slower), v.high, v.useful)
 }

@@ -1,95 +1,88 @@
 package limit
 
-import (
-	"math"
-	"time"
+import "math"
+
+// window is what is seen at base while nothing is asked: two halves, to be compared with each other.
+type window struct {
+	halves [2]cohort
+	half   int // which is filled now
+}
+
+const (
+	// near and far tell the calls of a window that were sent at the limit, as far as chance allows, from those sent as far below it as a dip;
+	// those between say little.
+	near, far = 0.85, 0.72
+
+	// some is how many answers at each level a half must have to be compared.
+	some = fewest / 2
 )
 
-// window is what was seen over some time. Windows add up: none holds an instant.
-type window struct {
-	span    time.Duration // how long it was looked at
-	full    time.Duration // of it, with every slot taken
-	area    float64       // in-flight calls, summed over time, in call-nanoseconds
-	good    float64       // successes
-	over    float64       // overloads
-	held    float64       // refusals
-	sum, sq float64       // of the times that successes and overloads took, in seconds and seconds squared
-	peak    int           // most in flight
-}
+func (w *window) filling() *cohort { return &w.halves[w.half] }
+func (w *window) other() *cohort   { return &w.halves[1-w.half] }
 
-// pass lets d go by with n in flight.
-func (w *window) pass(d time.Duration, n, limit int) {
-	w.span += d
-	w.area += float64(n) * float64(d)
-	if n >= limit {
-		w.full += d
+// watch looks at the back-end at base, and asks a question when it is time.
+func (a *adaptive) watch(l *Limiter) {
+	c := a.calm.filling()
+	if c.id == 0 {
+		a.gather(l)
+		return
+	}
+	if !c.complete(a.share()) {
+		return
+	}
+	held := l.held > 0 && a.rest <= 0
+	l.held = 0
+	at := c.total(l.seconds())
+	switch {
+	case held && a.seeking && at.n >= some:
+		a.seek(l, c.low, at)
+	case held && at.n >= fewest && c.low.n < at.n/4: // else the two levels are there to compare without a question
+		a.inquire(l, at)
+	default:
+		a.turn(l)
 	}
 }
 
-// sample takes in how long an answer took.
-func (w *window) sample(took time.Duration) {
-	s := float64(took) * 1e-9 // cheaper than took.Seconds, which splits whole seconds off
-	w.sum += s
-	w.sq += s * s
+// gather begins a cohort at base: a round of calls at least, not to take a burst for the rule.
+func (a *adaptive) gather(l *Limiter) {
+	want := max(2*fewest, 2*l.limit, a.need(fine))
+	if a.seeking {
+		want = max(fewest, l.limit)
+	}
+	*a.calm.filling() = l.cohort(want)
 }
 
-// add takes in another window.
-func (w *window) add(v window) {
-	w.span += v.span
-	w.full += v.full
-	w.area += v.area
-	w.good += v.good
-	w.over += v.over
-	w.held += v.held
-	w.sum += v.sum
-	w.sq += v.sq
-	w.peak = max(w.peak, v.peak)
-}
-
-// learn takes in another window of the same kind and lets old ones fade.
-func (w *window) learn(v window) {
-	if w.add(v); w.answers() > lastLook {
-		w.fade()
+// sort puts an answer to a call of a cohort to those of its level; all calls of a question are of one.
+func (a *adaptive) sort(c *cohort, s answer) {
+	switch {
+	case !s.result.tells():
+	case a.ask.kind != nothing || a.fills(s.level, s.cost):
+		c.main.add(s)
+	case float64(s.level) <= far*a.line():
+		c.low.add(s)
 	}
 }
 
-// fade halves what is remembered.
-func (w *window) fade() {
-	w.span /= 2
-	w.full /= 2
-	w.area /= 2
-	w.good /= 2
-	w.over /= 2
-	w.held /= 2
-	w.sum /= 2
-	w.sq /= 2
+// fills tells whether a call of a cost at a level is sent at the limit: near it, or with no room for another one like it.
+func (a *adaptive) fills(level, cost int) bool {
+	line := a.line()
+	return float64(level) >= near*line || float64(level+cost) > line
 }
 
-// answers is how many calls told something.
-func (w *window) answers() float64 { return w.good + w.over }
-
-// inFlight is the mean number in flight.
-func (w *window) inFlight() float64 { return w.area / max(float64(w.span), 1) }
-
-// throughput is successes per second: by Little's law in-flight over latency. Counting successes comes to the same in the long run, but is
-// far less steady in a short one, because calls that were sent together come back together.
-func (w *window) throughput() float64 {
-	return max(w.good, 0.5) / max(w.answers(), 1) * w.inFlight() / max(w.latency(), 1e-9)
-}
-
-// latency is the mean time of an answer, in seconds.
-func (w *window) latency() float64 { return w.sum / max(w.answers(), 1) }
-
-// spread is the coefficient of variation of the answers' times. It is held to where it says something: half as it is for most services
-// at least, because a queue at the back-end makes times look more even than its work is; and at most that of very mixed methods.
-func (w *window) spread() float64 {
-	m := w.latency()
-	if m == 0 {
-		return 1
+// turn goes on to the other half of the window. Two halves that agree are as good as a question, and cost nothing.
+func (a *adaptive) turn(l *Limiter) {
+	one, two := *a.calm.other(), *a.calm.filling()
+	a.calm.half = 1 - a.calm.half
+	a.gather(l)
+	if min(one.low.n, two.low.n, one.main.n, two.main.n) < some {
+		return
 	}
-	v := w.sq/w.answers() - m*m
-	return min(max(math.Sqrt(max(v, 0))/m, 0.5), 3)
+	v, w := compare(one.low, one.main), compare(two.low, two.main)
+	if math.Abs(v.slower-w.slower) > surely*math.Hypot(v.err, w.err) {
+		return // the back-end changed meanwhile
+	}
+	one.low.merge(two.low)
+	one.main.merge(two.main)
+	a.calm = window{}
+	a.conclude(l, compare(one.low, one.main), false)
 }
-
-// overloads is the share of answers that were overloads.
-func (w *window) overloads() float64 { return w.over / max(w.answers(), 1) }

@@ -1,0 +1,147 @@
+package limit_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/capguard/capguard/internal/guard/limit"
+)
+
+// The limit grew without end where service times vary widely. The first answers after it had risen were judged, and the first to come back
+// are the quick ones: whoever survives the race looks fast. Now a question is about a cohort, and waits for all of it.
+func TestQuickAnswersComeFirst(t *testing.T) {
+	t.Parallel()
+	for _, b := range widths[1:] {
+		for seed := range uint64(seeds) {
+			b.cv = 2
+			s := newSim(b, limit.Default(), seed)
+			s.rate = 3 * s.capacity()
+			v := s.run(30 * time.Second)
+			within(t, fmt.Sprint("highest limit for ", b.workers), v.high, b.workers, 8*b.workers)
+			within(t, fmt.Sprint("limit at last for ", b.workers), v.last, b.workers*6/10, 3*b.workers)
+		}
+	}
+}
+
+// A limit that was full from the first moment never asked for more again, and stuck at 8 of 32 workers: what was seen on the way up to it
+// looked, with latencies as uneven as these, as if calls waited for each other.
+func TestFullFromTheFirstMoment(t *testing.T) {
+	t.Parallel()
+	sum := 0.0
+	for seed := range uint64(2 * seeds) {
+		s := newSim(backend{workers: 32, mean: 20 * time.Millisecond, cv: 2}, limit.Default(), seed)
+		s.rate = 3 * s.capacity()
+		s.run(10 * time.Second)
+		_, mean := s.meanLimit(3, 10*time.Second)
+		within(t, "mean limit", mean, 8, 80)
+		sum += mean / (2 * seeds)
+	}
+	within(t, "mean limit of all", sum, 28, 60)
+}
+
+// A limit at which more concurrency pays, but whose step was small because the figures were not worth much, was told to stay, with a long
+// rest before the next question. Where more pays it asks again at once.
+func TestMorePaysIsNoReasonToStay(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(seeds) {
+		s := newSim(backend{workers: 4, mean: 20 * time.Millisecond, cv: 1}, limit.Settings{Law: limit.Adaptive, Initial: 3, Min: 1, Max: 3}, seed)
+		s.rate = 3 * s.capacity()
+		s.run(10 * time.Second)
+		s.Configure(limit.Default(), s.clock())
+		s.run(10 * time.Second)
+		_, mean := s.meanLimit(3, 10*time.Second)
+		within(t, "mean limit", mean, 4, 12)
+	}
+}
+
+// A cohort gave the rest of its calls up after ten times its own number of other answers. Where more calls than that are in flight none of
+// its own is back by then; nothing was compared with something, and nothing is infinitely fast: the limit of 200 workers ran up to its bound.
+func TestManyWorkers(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(3) {
+		s := newSim(backend{workers: 200, mean: 20 * time.Millisecond, crowd: 400}, limit.Default(), seed)
+		s.rate = 1.5 * s.capacity()
+		s.run(3 * time.Second)
+		v := s.run(3 * time.Second)
+		within(t, "highest limit", v.high, 200, 900)
+		within(t, "limit at last", v.last, 200, 400)
+		within(t, "goodput of capacity", float64(v.good)/3/s.capacity(), 0.95, 1.05)
+	}
+}
+
+// A back-end that begins to fail at once in the middle of a question was compared by the few calls that told something, or by none: fast
+// failures looked like health.
+func TestFailuresAnswerNoQuestion(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(seeds) {
+		s := newSim(backend{workers: 100, mean: 20 * time.Millisecond}, limit.Default(), seed)
+		s.answer = func(at time.Duration) limit.Result {
+			if at > 40*time.Millisecond && s.rand.IntN(20) > 0 {
+				return limit.Failure
+			}
+			return limit.Success
+		}
+		s.rate = 3 * s.capacity()
+		v := s.run(5 * time.Second)
+		within(t, "highest limit", v.high, 8, 16)
+	}
+}
+
+// Where a call takes many units, none was ever sent near the limit: eight of them leave no room for a third call of three. So nothing was
+// compared, nothing was asked, and the limit stayed where it began.
+func TestCallsThatDoNotFillTheLimit(t *testing.T) {
+	for cost := 2; cost <= 9; cost++ {
+		l, now := newAccount(limit.Default()), epoch
+		for range 2_000 {
+			for l.acquire(cost, now) {
+			}
+			now = l.calls[0].at.Add(20 * time.Millisecond)
+			l.answer(limit.Success, now)
+		}
+		within(t, fmt.Sprint("limit with calls of ", cost), l.Limit(), 100, 1000)
+	}
+}
+
+// Latencies are compared beside what is usual for calls of their kind. If that is learned as fast as the limit moves it moves along with the
+// effect, and hides it: any limit looks as good as the other. So it has to be learned slowly. The fast one is here to show that the test can
+// fail.
+func TestUsualIsLearnedSlowly(t *testing.T) {
+	t.Parallel()
+	slow, fast := 0.0, 0.0
+	for seed := range uint64(seeds) {
+		slow += mixedLimit(1000, seed) / seeds
+		fast += mixedLimit(10, seed) / seeds
+	}
+	within(t, "mean limit", slow, 8, 20)
+	within(t, "mean limit with what is usual learned from ten answers", fast, 25, 1000)
+}
+
+// mixedLimit is the mean limit in front of eight workers and a mixture of calls, in units of one call.
+func mixedLimit(answers float64, seed uint64) float64 {
+	s := newSim(backend{workers: 8, mean: 20 * time.Millisecond, cv: 0.1, heavy: 0.1}, limit.Default(), seed)
+	s.usual = &usual{answers: answers}
+	s.meanLimit(3, 10*time.Second)
+	_, mean := s.meanLimit(3, 30*time.Second)
+	return mean
+}
+
+// Marks of cohorts began anew with each law, so that calls of an earlier one could be taken for those of a new one.
+func TestMarksOfAnEarlierLaw(t *testing.T) {
+	l, now := newAccount(limit.Default()), epoch
+	for range 100 {
+		for l.acquire(1, now) {
+		}
+		s := limit.Default()
+		s.Law = limit.AIMD
+		l.Configure(s, now)
+		l.Configure(limit.Default(), now)
+		now = now.Add(20 * time.Millisecond)
+		for l.InFlight() > 4 {
+			l.answer(limit.Success, now)
+		}
+	}
+	if got := l.Limit(); got != 8 {
+		t.Errorf("limit is %d after nothing but changes of the law, want 8", got)
+	}
+}
