@@ -2,21 +2,10 @@ package guard
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"github.com/capguard/capguard/internal/guard/breaker"
 	"github.com/capguard/capguard/internal/guard/limit"
-)
-
-const (
-	// shortFor is how long after the limit held a call back it counts as short: long against a call, short against a burst.
-	shortFor = time.Second
-
-	// A hint to retry after the expected drain time lies between these, spread over one to two times that. Below the first nothing is
-	// gained, beyond the second nothing can be foreseen.
-	hintLeast = 10 * time.Millisecond
-	hintMost  = 5 * time.Second
 )
 
 // ask is one call under decision. It leaves the names of the Call behind, not to copy them in every decision.
@@ -27,8 +16,11 @@ type ask struct {
 	method   *method
 	stream   bool
 	attempt  int
+	cost     int
 	deadline time.Time
-	roll     int // the throw of the dice against the feature's switch, from 0 up to fully; unthrown before
+	to       *Endpoint  // where it goes, once that is known
+	slot     limit.Slot // that was taken for it there; none for a stream, or outside mode enforce
+	roll     int        // the throw of the dice against the feature's switch, from 0 up to fully; unthrown before
 }
 
 // unthrown is the roll of a call that met no switch in a middle position.
@@ -56,7 +48,7 @@ func (g *Guard) Admit(ctx context.Context, c Call) (p Permit, d Decision) {
 	g.mu.Lock()
 	p, waiting := g.decideLocked(&c, &a, &d)
 	if waiting == nil {
-		g.mu.Unlock() // It settled nobody: only a newcomer in line can push another out.
+		g.unlock()
 		return p, d
 	}
 	s := g.callers.Get().(caller)
@@ -71,12 +63,12 @@ func (g *Guard) Admit(ctx context.Context, c Call) (p Permit, d Decision) {
 func (g *Guard) decideLocked(c *Call, a *ask, d *Decision) (p Permit, w *waiter) {
 	g.identifyLocked(c, a, g.clock())
 	if g.drained != nil {
-		g.refuseLocked(a, d, Draining, 0)
+		g.refuseLocked(c, a, d, Draining, 0)
 		return p, nil
 	}
-	if r := a.switched(); r != None {
+	if r := a.switched(g.dice); r != None {
 		a.feature.blocked++
-		g.refuseLocked(a, d, r, never)
+		g.refuseLocked(c, a, d, r, never)
 		return p, nil
 	}
 	if a.feature != nil {
@@ -85,39 +77,40 @@ func (g *Guard) decideLocked(c *Call, a *ask, d *Decision) (p Permit, w *waiter)
 	a.now = g.now(a.at)
 	r, after := None, time.Duration(0)
 	if g.settings.Mode != Off {
-		r, after = g.checkLocked(a)
+		r, after = g.checkLocked(c, a)
 	}
 	switch {
 	case r == None:
 	case g.settings.Mode == Observe:
-		g.wouldLocked(a, r)
+		a.would(r)
 	case r == LimitReached:
 		return p, g.queueLocked(c, a, d)
 	default:
-		g.refuseLocked(a, d, r, after)
+		g.refuseLocked(c, a, d, r, after)
 		return p, nil
 	}
-	p = g.admitLocked(a, d, r == None && !a.stream && g.settings.Mode != Off)
-	if d.Admitted {
-		d.Reason = r
+	p = g.admitLocked(c, a, d)
+	if d.Admitted && r != None {
+		g.observeLocked(c, a, d, r)
 	}
 	return p, nil
 }
 
 // admitLocked gives out a permit, unless the breaker has no ticket for it: that comes last, not to waste a probe. A slot of the limit that
 // was taken for the call is given back then.
-func (g *Guard) admitLocked(a *ask, d *Decision, slotted bool) Permit {
+func (g *Guard) admitLocked(c *Call, a *ask, d *Decision) Permit {
 	ticket, after, ok := g.ticketLocked(a.now)
 	if !ok {
-		if slotted {
-			g.limiter.Release(limit.Ignored, 0, a.now)
-		}
-		g.refuseLocked(a, d, BreakerOpen, after)
+		g.forgoLocked(a)
+		g.refuseLocked(c, a, d, BreakerOpen, after)
 		return Permit{}
+	}
+	if a.to == nil {
+		a.to = g.pickLocked(journey{at: a.at, now: a.now, probes: true})
 	}
 	g.figuresLocked(a, d)
 	d.Admitted = true
-	return g.seatLocked(a, ticket, slotted)
+	return g.seatLocked(c, a, ticket)
 }
 
 // ticketLocked asks the breaker for a ticket; only mode enforce needs one.
@@ -132,16 +125,17 @@ func (g *Guard) ticketLocked(now time.Time) (t breaker.Ticket, after time.Durati
 // identifyLocked finds what is known of the call's feature and method.
 func (g *Guard) identifyLocked(c *Call, a *ask, at time.Duration) {
 	a.at = at
+	g.past.keep(&g.methods, at)
 	a.method = g.methods.find(c.Method, at)
 	a.stream = c.Stream || a.method.streams
-	a.attempt, a.deadline = c.Attempt, c.Deadline
+	a.attempt, a.cost, a.deadline = c.Attempt, c.Cost, c.Deadline
 	if c.Feature != "" {
 		a.feature = g.features.find(c.Feature, at)
 	}
 }
 
 // switched tells whether the switch of the call's feature stops it.
-func (a *ask) switched() Reason {
+func (a *ask) switched(d dice) Reason {
 	f := a.feature
 	if f == nil || f.pass == fully {
 		return None
@@ -149,7 +143,7 @@ func (a *ask) switched() Reason {
 	if f.pass == 0 {
 		return FeatureOff
 	}
-	a.throw()
+	a.throw(d)
 	if a.roll >= f.pass {
 		return FeatureDimmed
 	}
@@ -157,22 +151,22 @@ func (a *ask) switched() Reason {
 }
 
 // throw throws the dice once for each call, so that a call that waits is not dimmed twice.
-func (a *ask) throw() {
+func (a *ask) throw(d dice) {
 	if a.roll == unthrown {
-		a.roll = rand.IntN(fully)
+		a.roll = int(d.below(fully))
 	}
 }
 
 // checkLocked returns the first check that holds the call back and when to try again, which for a limit has still to be foreseen. If none
 // does, it has taken a slot of the limit.
-func (g *Guard) checkLocked(a *ask) (r Reason, after time.Duration) {
+func (g *Guard) checkLocked(c *Call, a *ask) (r Reason, after time.Duration) {
 	if a.late() {
 		return DeadlineUnreachable, never
 	}
 	if ok, after := g.readyLocked(a.now); !ok {
 		return BreakerOpen, after
 	}
-	if a.attempt > 0 && !g.spareLocked(a.at) {
+	if a.attempt > 0 && !g.spareLocked(c.Tenant, a.at) {
 		return RetryBudgetExhausted, never
 	}
 	if !g.takeLocked(a) {
@@ -207,59 +201,56 @@ func (g *Guard) readyLocked(now time.Time) (ok bool, after time.Duration) {
 	return ok, after
 }
 
-// spareLocked tells whether one more retry can be borne. All can while nothing is short.
-func (g *Guard) spareLocked(at time.Duration) bool {
-	if at-g.shortAt >= shortFor {
-		return true
-	}
-	var sum flow
-	for _, f := range g.flow.all(at) {
-		sum.first += f.first
-		sum.retries += f.retries
-	}
-	return float64(int(sum.retries)+g.retriesInLine+1) <= g.settings.RetryRatio*float64(sum.first)
-}
-
-// takeLocked takes a slot for a unary call, or finds room for a stream. A slot is free only while nobody waits: whatever frees one gives
-// it on under the same lock.
+// takeLocked takes a slot for a unary call, or finds room for a stream. Whatever frees a slot gives it to the line under the same lock; one
+// that time alone has freed goes to the line first, too.
 func (g *Guard) takeLocked(a *ask) bool {
+	g.expireLocked(a.at)
 	if a.stream {
-		return g.streams < g.settings.MaxStreams
+		return g.placeLocked(a)
 	}
-	if g.crowdedLocked() || !g.limiter.Acquire(a.now) {
+	ok := g.slotLocked(a, true)
+	if ok && g.line.Len() > 0 && g.settings.Mode == Enforce {
+		g.forgoLocked(a)
+		g.dispatchLocked(a.at)
+		ok = g.slotLocked(a, true)
+	}
+	if !ok {
 		g.shortAt = a.at
-		return false
 	}
-	return true
+	return ok
 }
 
-// crowdedLocked tells whether calls that were let in without a slot fill the limit.
-func (g *Guard) crowdedLocked() bool { return g.loose > 0 && g.unary >= g.limiter.Limit() }
-
-// hintLocked returns when a retry may find room: when those now waiting and in flight will be through, at the rate of the last seconds.
-// Of streams nobody knows when they end.
-func (g *Guard) hintLocked(a *ask) time.Duration {
-	drain := hintMost / 2
-	if ended := g.endedLocked(a.at); ended > 0 && !a.stream {
-		ahead := float64(g.line.Len() + g.unary)
-		drain = time.Duration(min(float64(drain), ahead*float64(span(a.at))/float64(ended)))
+// slotLocked takes a slot of the limit where the call is to go, if one is free. Where nobody can be reached none is needed. The limit that
+// turns a fresh call away hears of it.
+func (g *Guard) slotLocked(a *ask, fresh bool) (ok bool) {
+	switch len(g.pool) {
+	case 0:
+		return true
+	case 1:
+		a.to = g.pool[0]
+		if a.slot, ok = a.to.acquire(a.units(), a.now); !ok && fresh {
+			a.to.limiter.Held(a.now)
+		}
+		return ok
 	}
-	drain = max(drain, hintLeast)
-	return drain + rand.N(drain)
+	a.to = nil
+	if !g.fullLocked(a.units()) {
+		a.to = g.pickLocked(journey{at: a.at, now: a.now, units: a.units(), roomy: true, fresh: fresh, probes: true})
+	}
+	if a.to != nil {
+		a.slot, ok = a.to.acquire(a.units(), a.now)
+	}
+	return ok
 }
 
-func (g *Guard) endedLocked(at time.Duration) (n uint32) {
-	for _, f := range g.flow.all(at) {
-		n += f.ended
-	}
-	return n
-}
+// units is how many units of the limit the call takes.
+func (a *ask) units() int { return min(max(a.cost, 1), MostCost) }
 
 // figuresLocked tells the figures that a decision is made on. Those of a stream are of the account of streams.
 func (g *Guard) figuresLocked(a *ask, d *Decision) {
-	d.Limit, d.InFlight, d.Breaker = g.limiter.Limit(), g.unary, g.state
-	if a.stream {
-		d.Limit, d.InFlight = g.settings.MaxStreams, g.streams
+	d.Limit, d.InFlight, d.Breaker = g.limit, g.unary, g.state
+	if d.Stream = a.stream; a.stream {
+		d.Limit, d.InFlight = g.streamFiguresLocked(a.at)
 	}
 	if a.feature != nil && a.feature.flagged {
 		d.Feature = a.feature.setting
@@ -267,27 +258,17 @@ func (g *Guard) figuresLocked(a *ask, d *Decision) {
 }
 
 // refuseLocked decides on a refusal, and counts it.
-func (g *Guard) refuseLocked(a *ask, d *Decision, r Reason, after time.Duration) {
+func (g *Guard) refuseLocked(c *Call, a *ask, d *Decision, r Reason, after time.Duration) {
 	g.figuresLocked(a, d)
 	d.Reason, d.RetryAfter = r, after
-	for _, t := range g.tallies(a.method, a.at) {
-		t.Refused[r]++
-	}
+	a.method.totals.Refused[r]++
 	if f := a.feature; f != nil {
 		f.cost.recent.at(a.at).refused++
 		d.First = f.fresh && (r == FeatureOff || r == FeatureDimmed)
 		f.fresh = f.fresh && !d.First
 	}
+	g.recordLocked(c, a, d)
 }
 
-// wouldLocked counts what mode observe lets pass.
-func (g *Guard) wouldLocked(a *ask, r Reason) {
-	for _, t := range g.tallies(a.method, a.at) {
-		t.WouldRefuse[r]++
-	}
-}
-
-// tallies returns what counts decisions and outcomes.
-func (g *Guard) tallies(m *method, at time.Duration) [3]*Totals {
-	return [3]*Totals{&g.totals, g.recent.at(at), &m.totals}
-}
+// would counts what mode observe lets pass.
+func (a *ask) would(r Reason) { a.method.totals.WouldRefuse[r]++ }

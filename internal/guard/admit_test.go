@@ -144,27 +144,6 @@ func TestMedianIgnoresTheTail(t *testing.T) {
 	})
 }
 
-func TestRetryBudget(t *testing.T) {
-	retry := guard.Call{Method: check, Attempt: 1}
-	inBubble(t, fixed(1), func(r rig) {
-		r.run(100, retry, time.Millisecond, guard.Success) // nothing is short: all pass
-		sleep(10 * time.Second)
-		r.run(100, call, time.Millisecond, guard.Success)
-		p := r.pass(call)
-		r.refuse(call, guard.LimitReached)
-		r.refuse(retry, guard.LimitReached) // the budget lets it through, the limit does not
-		p.Done(guard.Success)
-		r.run(10, retry, time.Millisecond, guard.Success)
-		r.refuse(retry, guard.RetryBudgetExhausted)
-		r.run(8, call, time.Millisecond, guard.Success)
-		r.refuse(retry, guard.RetryBudgetExhausted) // 109 first attempts make ten retries
-		r.run(1, call, time.Millisecond, guard.Success)
-		r.run(1, retry, time.Millisecond, guard.Success)
-		sleep(time.Second) // no longer short
-		r.run(100, retry, time.Millisecond, guard.Success)
-	})
-}
-
 func TestObserve(t *testing.T) {
 	s := fixed(1)
 	s.Mode = guard.Observe

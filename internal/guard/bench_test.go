@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -111,4 +112,21 @@ func BenchmarkRefuseBreaker(b *testing.B) {
 	g := guard.New(wide())
 	g.ForceBreaker(breaker.Override{State: breaker.ForcedOpen})
 	refuse(b, g, guard.BreakerOpen)
+}
+
+// The choice between endpoints, beside BenchmarkAdmitDone, which has one.
+func BenchmarkEndpoints(b *testing.B) {
+	for _, n := range []int{2, 3, 16} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			b.ReportAllocs()
+			g, ctx := switched(100), b.Context()
+			for range n {
+				g.AddEndpoint("e").SetState(guard.Ready)
+			}
+			for b.Loop() {
+				p, _ := g.Admit(ctx, tagged())
+				p.Done(guard.Success)
+			}
+		})
+	}
 }

@@ -44,9 +44,20 @@ type Call struct {
 	Feature     string // the feature it belongs to; "" is none
 	Tenant      string // whose call it is; "" is nobody's in particular
 	Criticality Criticality
+	Cost        int       // units of the limit that it takes, 1 to MostCost; what is outside is taken into these bounds
 	Attempt     int       // how often it was tried before; 0 is the first attempt
 	Deadline    time.Time // when its caller gives up; zero is never
 	Stream      bool      // the configuration says that its method streams
+	Trace       Trace     // the zero value is none
+}
+
+// MostCost is the highest cost of a call: what takes a thousand times as much as another is no call of the same service any more.
+const MostCost = 1000
+
+// Trace is the trace that a call belongs to.
+type Trace struct {
+	ID      [16]byte // all zero is none
+	Sampled bool     // somebody keeps its spans
 }
 
 // Outcome is what the back-end's answer tells about the back-end.

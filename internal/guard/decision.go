@@ -36,8 +36,12 @@ type Decision struct {
 	RetryAfter time.Duration
 	Limit      int // at the moment of the decision
 	InFlight   int // at the moment of the decision, this call not counted
-	Breaker    breaker.State
-	Feature    Feature // the setting of the call's feature; zero without a flag
+	Queued     int // in line at the moment of a refusal
+	// Threshold is the least critical class of which a call was among the last 64 admitted; before so many the lowest. Of a refusal only.
+	Threshold Criticality
+	Breaker   breaker.State
+	Stream    bool    // it was taken for a stream: so the configuration says, or its method has shown
+	Feature   Feature // the setting of the call's feature; zero without a flag
 	// First tells that this is the first call which Feature, as it is now set, refused: the one to link to the operator's command.
 	First bool
 }

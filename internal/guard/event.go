@@ -22,6 +22,8 @@ type Event struct {
 	To     string
 	Reason string // a word and the figures behind it
 	Actor  string // who, if it was an operator
+	// Endpoint is whose limit it is; "" when the back-end has none of a name.
+	Endpoint string
 }
 
 // EventKind is what changed.
@@ -34,10 +36,11 @@ const (
 	ModeChanged    EventKind = "mode"
 )
 
-// events are the changes that nobody has taken yet.
+// events are the changes that nobody has taken yet, and the last ones for whoever asks.
 type events struct {
 	list []Event
 	more chan struct{} // closed at the next one
+	past history
 }
 
 func newEvents() events { return events{more: make(chan struct{})} }
@@ -47,6 +50,7 @@ func (e *events) add(ev Event) {
 		e.list = slices.Delete(e.list, 0, 1)
 	}
 	e.list = append(e.list, ev)
+	e.past.add(ev)
 	if len(e.list) == 1 {
 		close(e.more)
 	}
@@ -60,7 +64,7 @@ func (g *Guard) Events() ([]Event, <-chan struct{}) {
 	g.noteLocked(g.now(g.clock()), "")
 	list := g.events.list
 	if len(list) > 0 {
-		g.events = newEvents()
+		g.events.list, g.events.more = nil, make(chan struct{})
 	}
 	return list, g.events.more
 }
@@ -72,17 +76,26 @@ func (g *Guard) noteLocked(now time.Time, actor string) {
 		g.state = t.To
 		g.changes++
 		if refuses(t.From) && !refuses(t.To) {
-			g.limiter.Restart(now)
+			for _, e := range g.all {
+				e.limiter.Restart(now)
+			}
 		}
 		g.events.add(Event{Time: t.Time, Kind: BreakerChanged, From: t.From.String(), To: t.To.String(), Reason: t.Reason, Actor: t.Actor})
 	}
-	if g.limiter.Limit() == g.limit {
-		return
+	for _, e := range g.all {
+		if e.limiter.Limit() != e.limit {
+			g.noteLimitLocked(e, actor)
+		}
 	}
-	g.limit = g.limiter.Limit()
-	for _, c := range g.limiter.Changes() {
+}
+
+// noteLimitLocked takes in that the limit of an endpoint has moved.
+func (g *Guard) noteLimitLocked(e *Endpoint, actor string) {
+	e.limit = e.limiter.Limit()
+	g.limit = g.limitLocked()
+	for _, c := range e.limiter.Changes() {
 		g.events.add(Event{
-			Time: c.Time, Kind: LimitChanged,
+			Time: c.Time, Kind: LimitChanged, Endpoint: e.name,
 			From: strconv.Itoa(c.From), To: strconv.Itoa(c.To), Reason: c.Reason, Actor: actor,
 		})
 	}

@@ -44,6 +44,7 @@ type cohort struct {
 type features struct {
 	byName map[string]*feature
 	other  *feature
+	latest *feature             // the one in byName that was found last: a flood is of few features
 	old    map[*cohort]struct{} // of positions no longer in force, not empty
 	swept  time.Duration
 }
@@ -59,7 +60,11 @@ func newFeatures() features {
 func newFeature(name string) *feature { return &feature{name: name, pass: fully, way: new(cohort)} }
 
 func (t *features) find(name string, at time.Duration) *feature {
+	if f := t.latest; f != nil && f.name == name {
+		return f
+	}
 	if f, ok := t.byName[name]; ok {
+		t.latest = f
 		return f
 	}
 	if len(t.byName) >= maxFeatures {
@@ -83,7 +88,7 @@ func (t *features) sweep(at time.Duration) {
 	if at-t.swept < sweepEvery {
 		return
 	}
-	t.swept = at
+	t.swept, t.latest = at, nil
 	maps.DeleteFunc(t.byName, func(_ string, f *feature) bool {
 		return !f.flagged && f.way.n == 0 && f.streams == 0 && f.cost.inFlight == 0 && f.cost.total(at) == load{}
 	})
@@ -162,7 +167,7 @@ func (t *features) own(name string) *feature {
 func (g *Guard) recheckLocked(at time.Duration) {
 	stopped := func(w *waiter) Reason {
 		a := g.askAgainLocked(w, at)
-		return a.switched()
+		return a.switched(g.dice)
 	}
 	for _, r := range []Reason{FeatureOff, FeatureDimmed} {
 		g.dismissLocked(at, func(w *waiter) bool { return stopped(w) == r }, r, never)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/internal/guard/limit"
 )
 
 // fragile is a back-end of some workers and a line before them, in which everybody waits his turn; calls that nobody waits for any more are
@@ -19,6 +21,7 @@ type fragile struct {
 	service time.Duration // mean
 	cv      float64       // of the lognormal service time
 	dead    func() bool   // answers at once that it is down; nil: never
+	slow    float64       // its service takes so many times as long
 
 	mu       sync.Mutex
 	random   *rand.Rand
@@ -27,7 +30,7 @@ type fragile struct {
 }
 
 func newFragile(workers int, service time.Duration) *fragile {
-	return &fragile{workers: workers, service: service, cv: 0.5, random: rand.New(rand.NewPCG(1, 2)), free: make([]time.Time, workers)}
+	return &fragile{workers: workers, service: service, cv: 0.5, random: rand.New(rand.NewPCG(1, 2)), free: make([]time.Time, workers), slow: 1}
 }
 
 // capacity is in calls per second.
@@ -62,7 +65,7 @@ func (f *fragile) count() int {
 // draw returns a service time.
 func (f *fragile) draw() time.Duration {
 	sigma := math.Sqrt(math.Log(1 + f.cv*f.cv))
-	return time.Duration(float64(f.service) * math.Exp(sigma*f.random.NormFloat64()-sigma*sigma/2))
+	return time.Duration(f.slow * float64(f.service) * math.Exp(sigma*f.random.NormFloat64()-sigma*sigma/2))
 }
 
 // serve is one call at the back-end.
@@ -137,9 +140,17 @@ func (c *crowd) call(k guard.Call) {
 		return
 	}
 	begun := time.Now()
-	o := c.f.serve(ctx)
+	o := c.back(p).serve(ctx)
 	p.Done(o)
 	c.note(k, d, o, time.Since(begun))
+}
+
+// back is where a call goes: to the endpoint that the guard has chosen, if there are some.
+func (c *crowd) back(p guard.Permit) *fragile {
+	if f, ok := p.Endpoint().Value.(*fragile); ok {
+		return f
+	}
+	return c.f
 }
 
 func (c *crowd) note(k guard.Call, d guard.Decision, o guard.Outcome, took time.Duration) {
@@ -160,10 +171,34 @@ func (c *crowd) note(k guard.Call, d guard.Decision, o guard.Outcome, took time.
 	}
 }
 
+// fleet runs a scenario with some replicas of a back-end, all of them ready. Their limits are fixed, to show what routing does alone.
+func fleet(t *testing.T, n int, scenario func(c *crowd, replicas []*guard.Endpoint, of []*fragile)) {
+	t.Helper()
+	s := guard.Default()
+	s.Limit.Law, s.Limit.Initial = limit.Fixed, 12*n
+	overloadWith(t, s, nil, func(c *crowd) {
+		var es []*guard.Endpoint
+		var of []*fragile
+		for i := range n {
+			e, f := c.AddEndpoint(strconv.Itoa(i)), newFragile(8, 20*time.Millisecond)
+			f.random = rand.New(rand.NewPCG(uint64(i), 2))
+			e.Value = f
+			e.SetState(guard.Ready)
+			es, of = append(es, e), append(of, f)
+		}
+		scenario(c, es, of)
+	})
+}
+
 // overload runs a scenario with the settings that fit any back-end.
 func overload(t *testing.T, f *fragile, scenario func(c *crowd)) {
 	t.Helper()
-	inBubble(t, guard.Default(), func(r rig) {
+	overloadWith(t, guard.Default(), f, scenario)
+}
+
+func overloadWith(t *testing.T, s guard.Settings, f *fragile, scenario func(c *crowd)) {
+	t.Helper()
+	inBubble(t, s, func(r rig) {
 		c := newCrowd(r, f)
 		scenario(c)
 		c.clients.Wait()

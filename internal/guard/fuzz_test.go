@@ -60,7 +60,7 @@ func runProgram(t *testing.T, program []byte) (totals guard.Totals) {
 	s.MaxStreams, s.Queue.MaxLength = 2, 3
 	s.Breaker.MinCalls = 1 << 30 // only an operator opens it
 	inBubble(t, s, func(r rig) {
-		w := &twins{rig: r, twin: &twin{s: s, off: map[string]bool{}}}
+		w := &twins{rig: r, twin: newTwin(s)}
 		for i, b := range program {
 			w.step(int(b&7), int(b>>3))
 			synctest.Wait()
@@ -82,7 +82,7 @@ func (w *twins) step(what, how int) {
 	case 2, 3:
 		w.done(how)
 	case 4:
-		sleep([]time.Duration{time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second}[how&3])
+		w.pause([]time.Duration{1100 * time.Microsecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second}[how&3])
 	case 5:
 		w.configure(how)
 	case 6:
@@ -90,6 +90,17 @@ func (w *twins) step(what, how int) {
 	case 7:
 		w.tell(how)
 	}
+}
+
+// pause lets time pass, and the twin move whenever time alone frees something.
+func (w *twins) pause(d time.Duration) {
+	end := time.Now().Add(d)
+	for next := w.twin.opens(); !next.IsZero() && next.Before(end); next = w.twin.opens() {
+		sleep(time.Until(next))
+		synctest.Wait()
+		w.twin.move()
+	}
+	sleep(time.Until(end))
 }
 
 func (w *twins) admit(how int) {
@@ -167,6 +178,7 @@ func (w *twins) tell(how int) {
 	twin := w.twin.out[how%len(w.twin.out)]
 	i := slices.IndexFunc(w.calls, func(c twinned) bool { return c.twin == twin })
 	w.calls[i].real.p.Answered()
+	twin.opened = true
 	if how&16 != 0 {
 		w.calls[i].real.p.Stream()
 		twin.stream = true
@@ -175,9 +187,9 @@ func (w *twins) tell(how int) {
 
 func (w *twins) agree(step int) {
 	s := w.Status()
-	if s.InFlight != w.twin.unary() || s.OpenStreams != w.twin.streams() || s.Queued != len(w.twin.line) {
+	if s.InFlight != w.twin.unary() || s.OpenStreams != w.twin.streams() || s.Queued != len(w.twin.waiting) {
 		w.Errorf("step %d: %d calls, %d streams, %d in line; want %d, %d, %d", step, s.InFlight, s.OpenStreams, s.Queued,
-			w.twin.unary(), w.twin.streams(), len(w.twin.line))
+			w.twin.unary(), w.twin.streams(), len(w.twin.waiting))
 	}
 	if s.Totals != w.twin.totals || s.DoubleReturns != w.twin.doubles {
 		w.Errorf("step %d: totals %+v, doubles %d; want %+v, %d", step, s.Totals, s.DoubleReturns, w.twin.totals, w.twin.doubles)

@@ -13,31 +13,65 @@
 //   - Deadline. A call is refused that has less time left than half of its method's recent calls needed: it would more likely be late than
 //     good. Methods with fewer than ten recent answers, and streams, need nothing.
 //   - Breaker. An open one refuses. The ticket of a call, and thereby a probe of a half-open one, is taken last of all, after any wait.
-//   - Retry budget. While the limit held calls back within the last second, retries pass only up to a share of the first attempts.
-//   - Limit. A unary call needs a slot of the limit, a stream a place in the account of streams.
+//   - Retry budget. While the limit held calls back within the last second, retries pass only up to a share of the first attempts that
+//     were admitted: of all, over the last ten seconds, and of their tenant, since the shortage began. A tenant may always have one.
+//   - Limit. A unary call needs a slot of the limit of some endpoint, a stream a place in the account of streams.
 //   - Queue. Who finds no slot waits in line, for as long as the queue and the call's deadline allow. Slots that come free go to the
-//     line first.
+//     line first. A stream that finds the others at work waits in a line of its own, for a moment.
+//
+// # Endpoints
+//
+// A back-end has one or more endpoints, each with a limit and a health of its own; a guard that was told of none has one that is always
+// ready. A call is admitted when some ready endpoint has room, and its permit tells where it goes: to the less loaded of two random ones
+// with room, by calls in flight times latency over trust squared (Mitzenmacher's two choices; the measure is that of Prequal, Wydrowski et
+// al. 2024, with trust added, so that an endpoint that fails fast, and looks idle for it, attracts nothing).
+//
+// An endpoint that looks bad beside the others, in the mean latency of its calls or in the trust that failures take away, gets probes
+// only: one call at a time, and spaced out while they go badly. Calls wait in line rather than going there. If all look bad, none does:
+// routing by itself refuses nothing. Where none is ready calls go to one that is being connected to; where nobody can be reached they are
+// admitted to nowhere, and the data path says so, which the breaker hears as a failure.
+//
+// The bounds of the limit that an operator sets are those of the back-end as a whole. An endpoint that was gone and is ready again begins
+// from the lowest limit: its load ramps.
+//
+// # Streams
+//
+// A stream is opened, lives, and ends. Its life occupies nothing: established streams are bounded in number, and neither cut nor held up
+// for load. Its work is its messages: one that the back-end has and has not answered takes a unit of the endpoint's limit, beyond it if
+// need be, so that unary calls give way; it is a sample of latency when it is answered. What is never answered is work for a while only.
+// Streams are opened while the work of those that are open leaves room for calls.
 //
 // # Outcomes
 //
-// Done feeds limit and breaker with what the answer told and the time from the permit on; waiting and refusals are in no sample. A stream
-// occupies no slot and is no sample of latency: its success is told when it is answered, so that a probe that becomes a long stream
-// holds up nobody. A stream that breaks after that counts as one more failure, unless the breaker changed since it was admitted or
-// the stream had only reached its own deadline.
+// Done feeds limit, endpoint and breaker with what the answer told and the time from the permit on; waiting and refusals are in no sample.
+// The life of a stream is no sample of latency: its success is told when it is answered, so that a probe that becomes a long stream holds
+// up nobody. A stream that breaks after that counts as one more failure, unless the breaker changed since it was admitted or the stream
+// had only reached its own deadline.
 //
 // When the breaker lets calls pass again, the limit begins from below and the line is served most critical first: the load ramps.
 //
 // # Modes
 //
-// In mode observe all is computed and counted, but only flags refuse: a call that found no slot goes without one, and nobody waits. In
-// mode off only flags are asked. Calls in flight without a slot still fill the limit when the mode returns to enforce.
+// In mode observe all is computed and counted, but only flags refuse: a call that found no slot goes without one, and nobody waits; it is
+// counted under the reason for which it would have waited first. In mode off only flags are asked; endpoints are chosen all the same. Calls in flight without a slot still fill the limit when the mode returns to enforce.
+//
+// # Explanations
+//
+// Refusals, and what mode observe let pass, go into a bounded journal with the figures behind them; of a flood a part, sampled traces
+// first, and the rest is counted. Refusals looks them up, a Watcher is told them as they happen, and Explain walks through the checks for
+// a call that does not come, and takes nothing. (docs/design/explanations.md)
+//
+// # Restarts
+//
+// State is what was learned: limits, costs of methods, and how old they are. Restore has the next guard go on from it: what is young as if
+// the guard had run all the time, what is old as a hint. (docs/design/memory.md)
 //
 // # Invariants
 //
-//   - Permits out equal calls in flight; each is given back once, a second Done changes nothing and is counted.
+//   - Permits out equal calls in flight, at each endpoint, too; each is given back once, a second Done changes nothing and is counted.
 //   - Every Ask and every Admit ends in exactly one counted decision; who had to wait is told it exactly once.
 //   - After SetFeatures no call of a feature at 0 % is admitted; after Quiesce none is on its way to the back-end.
-//   - Memory is bounded: features, methods, events; permits by the limits; waiters by the queue.
+//   - Memory is bounded: features, methods, tenants, events, refusals on record; permits by the limits; waiters by the queue.
 //
 // # Locks
 //
@@ -46,13 +80,16 @@
 // slot or changes a rule, or by another that is just at it. So a Settler may call the guard itself. The clock is read under the lock, so
 // that time never runs backwards for the leaves.
 //
-// A call that waits costs memory and a timer, no goroutine.
+// A call that waits costs memory and a timer, no goroutine. One more timer, set while somebody waits, has the line looked at when a slot
+// comes free by time alone.
 //
 // # What this package does not do
 //
 // It knows neither gRPC nor flags (it is told percentages), forwards nothing and logs nothing; state changes are polled with Events. It
-// has no goroutine of its own: what time alone changes takes effect at the next call, or when somebody looks. It does not tell tenants
-// apart. Whoever holds a permit must see to its Done, by defer: no permit expires.
+// has no goroutine of its own: what else time alone changes takes effect at the next call, or when somebody looks. It connects to nothing
+// and resolves no name: it is told of endpoints. It believes what
+// a call says of itself: one that calls every attempt its first is bounded by the limit and its tenant's share of it alone. Whoever holds
+// a permit must see to its Done, by defer: no permit expires.
 package guard
 
 import (
@@ -62,7 +99,6 @@ import (
 	"time"
 
 	"github.com/capguard/capguard/internal/guard/breaker"
-	"github.com/capguard/capguard/internal/guard/limit"
 	"github.com/capguard/capguard/internal/guard/queue"
 )
 
@@ -73,34 +109,48 @@ type Guard struct {
 	mu       sync.Mutex
 	settings Settings
 	breaker  *breaker.Breaker
-	limiter  *limit.Limiter
-	line     *queue.Queue[*waiter]
-	settled  waiters // out of line, and still to be told
-	tellers  int     // who tell them
+	line     *queue.Queue[*waiter] // of unary calls
+	openings *queue.Queue[*waiter] // of streams
+	settled  waiters               // out of line, and still to be told
+	tellers  int                   // who tell them
 	features features
 	methods  methods
 	permits  slab
 
+	all   []*Endpoint
+	pool  []*Endpoint // those that calls go to
+	lone  *Endpoint   // the only one, as long as none was added
+	judge judge
+
 	unary   int           // unary calls with a permit
-	loose   int           // those of them without a slot of the limit
 	streams int           // streams with a permit
+	work    work          // of streams
+	memory  memory        // of the endpoints before the guard was started again
 	shortAt time.Duration // when the limit last held a call back
+	spent   spent         // by all unary successes
 
 	retriesInLine int
+	accounts      accounts
+	promised      time.Duration // until when those who were told to come back may be through
+	alarm         *time.Timer   // when the line is to be looked at; nil before the first
+	alarmAt       time.Duration // when it rings; 0 is never
 
-	totals Totals
-	recent window[Totals]
+	past   past // of the totals
 	flow   window[flow]
 	cost   cost // of all unary calls
 	double uint64
 
 	state   breaker.State // as last seen
 	changes uint64        // of state, so far
-	limit   int           // as last seen
+	limit   int           // of the back-end, as last seen
 	events  events
+	journal journal
+	classes classes
 
 	drained chan struct{} // nil unless draining; closed when the last permit is back
 
+	pace    pace
+	dice    dice
 	idlers  sync.Pool // of *waiter
 	callers sync.Pool // of caller
 }
@@ -115,15 +165,21 @@ func New(s Settings) *Guard {
 		start:    now,
 		settings: s,
 		breaker:  breaker.New(s.Breaker, now),
-		limiter:  limit.New(s.Limit, now),
 		line:     queue.New[*waiter](s.Queue),
+		openings: queue.New[*waiter](s.Queue),
 		features: newFeatures(),
 		methods:  newMethods(),
 		permits:  newSlab(),
 		shortAt:  -shortFor,
 		events:   newEvents(),
+		journal:  newJournal(),
+		dice:     newDice(),
+		accounts: newAccounts(),
 	}
-	g.limit = g.limiter.Limit()
+	g.lone = g.newEndpointLocked("", 0)
+	g.lone.state = Ready
+	g.all = append(g.all, g.lone)
+	g.regroupLocked(0)
 	g.idlers.New = func() any { return newWaiter(g) }
 	g.callers.New = func() any { return newCaller() }
 	return g
@@ -145,8 +201,10 @@ func (g *Guard) Configure(s Settings, actor, reason string) {
 	from := g.settings.Mode
 	g.settings = s
 	g.breaker.Configure(s.Breaker, now)
-	g.limiter.Configure(s.Limit, now)
-	g.line.Configure(s.Queue)
+	g.shareLocked(now)
+	for _, l := range g.lines() {
+		l.Configure(s.Queue)
+	}
 	if from != s.Mode {
 		g.events.add(Event{Time: now, Kind: ModeChanged, From: from.String(), To: s.Mode.String(), Reason: reason, Actor: actor})
 	}

@@ -19,7 +19,7 @@ func TestStreamsAddNothingToLatency(t *testing.T) {
 	inBubble(t, s, func(r rig) {
 		var open []guard.Permit
 		for i := range 4 * s.Breaker.MinCalls {
-			p := r.pass(guard.Call{Method: check, Stream: true})
+			p := r.open(guard.Call{Method: check, Stream: true})
 			if i%2 == 0 {
 				p.Answered()
 			}

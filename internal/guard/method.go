@@ -26,29 +26,42 @@ const (
 type method struct {
 	name    string
 	totals  Totals
+	gone    bool // swept: what it counts counts as other
 	streams bool // its back-end has shown it to be a streaming method
 	service median
-	last    time.Duration // instant of the last call
+	spent   spent                  // by its successes
+	last    time.Duration          // instant of the last call
+	noted   [reasons]time.Duration // when the journal last had news of it, by reason
 }
 
 // methods is a bounded table; what does not fit counts as other.
 type methods struct {
 	byName map[string]*method
 	other  *method
+	latest *method // the one that was found last: a flood is of few methods
 	swept  time.Duration
 }
 
 func newMethods() methods {
-	return methods{byName: map[string]*method{}, other: &method{name: other}}
+	others := &method{name: other}
+	return methods{byName: map[string]*method{}, other: others, latest: others}
 }
 
 func (t *methods) find(name string, at time.Duration) *method {
-	m, ok := t.byName[name]
-	if !ok {
-		m = t.add(name, at)
+	m := t.latest
+	if m.name != name || m.gone {
+		m = t.look(name, at)
+		t.latest = m
 	}
 	m.last = at
 	return m
+}
+
+func (t *methods) look(name string, at time.Duration) *method {
+	if m, ok := t.byName[name]; ok {
+		return m
+	}
+	return t.add(name, at)
 }
 
 func (t *methods) add(name string, at time.Duration) *method {
@@ -75,9 +88,62 @@ func (t *methods) sweep(at time.Duration) {
 		idle := at-m.last > methodsRest
 		if idle {
 			t.other.totals.add(&m.totals)
+			m.gone = true
 		}
 		return idle
 	})
+}
+
+// counts returns where the calls of m count.
+func (t *methods) counts(m *method) *Totals {
+	if m.gone {
+		m = t.other
+	}
+	return &m.totals
+}
+
+// totals returns what all methods have counted together.
+func (t *methods) totals() (sum Totals) {
+	sum = t.other.totals
+	for _, m := range t.byName {
+		sum.add(&m.totals)
+	}
+	return sum
+}
+
+// spent is the mean time of many answers: what a call costs the back-end. It follows slowly, so that the limit can measure how calls become
+// slower with more of them in flight: only how methods compare is read from it.
+type spent struct {
+	mean, n float64
+	last    time.Duration // instant of the last answer
+}
+
+const (
+	spentLength = 1000 // answers that it remembers
+	spentLeast  = 30   // answers without which it tells nothing
+)
+
+func (s *spent) learn(took, at time.Duration) {
+	s.last = at
+	s.n = min(s.n+1, spentLength)
+	s.mean += (took.Seconds() - s.mean) / s.n
+}
+
+// spentLocked takes in what a call, or a message of a stream, has cost.
+func (g *Guard) spentLocked(m *method, took, at time.Duration) {
+	if m != g.methods.other {
+		g.spent.learn(took, at)
+		m.spent.learn(took, at)
+	}
+}
+
+// usual returns how long calls of a method take beside all calls; 1 while that is not known. Of calls that are all alike it is 1 to the last
+// digit.
+func (g *Guard) usual(m *method) float64 {
+	if m.spent.n < spentLeast || g.spent.mean == 0 || m.spent == g.spent {
+		return 1
+	}
+	return m.spent.mean / g.spent.mean
 }
 
 // median follows the median of service times: each sample moves it one step up or down, by a share of itself, so that it rests where as

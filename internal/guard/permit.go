@@ -20,12 +20,15 @@ type slot struct {
 	seq      uint64 // of the permit in it; 0: free
 	next     int32  // free: the next free one, or none
 	stream   bool
-	slotted  bool // it holds a slot of the limit
 	answered bool
 	at       time.Duration // when it was admitted
 	deadline time.Duration // of its call; 0 is none
 	changes  uint64        // of the breaker's state, when it was admitted
 	ticket   breaker.Ticket
+	to       *Endpoint  // where it went; nil if nobody could be reached
+	units    int        // of the limit
+	slot     limit.Slot // of the limit there; none if it went without
+	talk     *talk      // the messages of a stream; nil for none
 	method   *method
 	feature  *feature // nil without one
 	way      *cohort  // nil when it has arrived, or has no feature
@@ -72,27 +75,25 @@ func (s *slab) find(p Permit) *slot {
 }
 
 // seatLocked gives out a permit and counts the call as admitted and in flight.
-func (g *Guard) seatLocked(a *ask, ticket breaker.Ticket, slotted bool) Permit {
+func (g *Guard) seatLocked(c *Call, a *ask, ticket breaker.Ticket) Permit {
 	s, i := g.permits.take()
-	s.stream, s.slotted, s.at = a.stream, slotted, a.at
+	s.stream, s.at, s.to, s.units, s.slot = a.stream, a.at, a.to, a.units(), a.slot
 	s.ticket, s.changes, s.method, s.feature = ticket, g.changes, a.method, a.feature
 	if !a.deadline.IsZero() {
 		s.deadline = a.deadline.Sub(g.start)
 	}
-	for _, t := range g.tallies(a.method, a.at) {
-		t.Admitted++
-	}
-	if f := g.flow.at(a.at); a.attempt > 0 {
-		f.retries++
-	} else {
-		f.first++
-	}
+	a.method.totals.Admitted++
+	g.classes.note(c.Criticality)
+	g.admittedLocked(c, a.at)
 	if f := a.feature; f != nil {
 		f.cost.recent.at(a.at).admitted++
 		f.way.n++
 		s.way = f.way
 	}
 	g.occupyLocked(s, 1, a.at)
+	if s.stream {
+		g.openLocked(s, a.at)
+	}
 	return Permit{g: g, seq: s.seq, i: i}
 }
 
@@ -103,6 +104,9 @@ func (g *Guard) occupyLocked(s *slot, n int, at time.Duration) {
 		if s.feature != nil {
 			s.feature.streams += n
 		}
+		if s.to != nil {
+			s.to.streams += n
+		}
 		return
 	}
 	g.unary += n
@@ -110,9 +114,26 @@ func (g *Guard) occupyLocked(s *slot, n int, at time.Duration) {
 	if s.feature != nil {
 		s.feature.cost.change(n, at)
 	}
-	if !s.slotted {
-		g.loose += n
+	s.to.occupy(n, s.slot == limit.Slot{})
+}
+
+// occupy counts n unary calls more there.
+func (e *Endpoint) occupy(n int, loose bool) {
+	if e == nil {
+		return
 	}
+	e.unary += n
+	if loose {
+		e.loose += n
+	}
+}
+
+// releaseLocked gives the slot of a call back to where it was taken.
+func (g *Guard) releaseLocked(s *slot, r limit.Result, took time.Duration, now time.Time) {
+	if s.to != nil {
+		s.to.limiter.Release(s.slot, r, took, g.usual(s.method), now)
+	}
+	s.slot = limit.Slot{}
 }
 
 // Answered tells that the back-end certainly has the call and works on it: it sent headers. For a stream this is its success at the
@@ -129,6 +150,7 @@ func (p Permit) Answered() {
 	}
 	s.answered = true
 	p.g.arriveLocked(s)
+	p.g.openedLocked(s.talk, p.g.now(p.g.clock()))
 	if s.stream {
 		p.g.vouchLocked(s)
 	}
@@ -174,6 +196,7 @@ func (p Permit) MethodStreams() {
 	defer p.g.unlock()
 	if s := p.g.permits.find(p); s != nil && s.method != p.g.methods.other { // which is of many kinds
 		s.method.streams = true
+		s.method.spent.last = p.g.clock()
 	}
 	p.g.streamLocked(p)
 }
@@ -186,10 +209,8 @@ func (g *Guard) streamLocked(p Permit) {
 	}
 	at := g.clock()
 	g.occupyLocked(s, -1, at)
-	if s.slotted {
-		g.limiter.Release(limit.Ignored, 0, g.now(at))
-	}
-	s.stream, s.slotted = true, false
+	g.releaseLocked(s, limit.Ignored, 0, g.now(at))
+	s.stream = true
 	g.occupyLocked(s, 1, at)
 	if s.answered {
 		g.vouchLocked(s)
@@ -219,6 +240,7 @@ func (g *Guard) doneLocked(p Permit, o Outcome) {
 	g.countLocked(s, o, at)
 	g.arriveLocked(s)
 	g.occupyLocked(s, -1, at)
+	g.silenceLocked(s, now)
 	g.teachLocked(s, o, now)
 	g.permits.give(p.i)
 	g.noteLocked(now, "")
@@ -227,9 +249,8 @@ func (g *Guard) doneLocked(p Permit, o Outcome) {
 }
 
 func (g *Guard) countLocked(s *slot, o Outcome, at time.Duration) {
-	for _, t := range g.tallies(s.method, at) {
-		*t.of(o)++
-	}
+	g.past.keep(&g.methods, at)
+	*g.methods.counts(s.method).of(o)++
 	if !s.stream {
 		g.flow.at(at).ended++
 	}
@@ -239,20 +260,31 @@ func (g *Guard) countLocked(s *slot, o Outcome, at time.Duration) {
 func (g *Guard) teachLocked(s *slot, o Outcome, now time.Time) {
 	at := now.Sub(g.start)
 	took := at - s.at
+	s.tellEndpoint(o, at)
 	switch {
 	case !s.stream:
 		g.breaker.Done(s.ticket, o.forBreaker(), took, now)
-		if s.slotted {
-			g.limiter.Release(o.forLimit(), took, now)
-		}
+		g.releaseLocked(s, s.forLimit(o, at), took, now)
 		if o == Success && s.method != g.methods.other {
 			s.method.service.learn(took, at)
+			g.spentLocked(s.method, took, at)
 		}
 	case !s.answered:
 		g.breaker.Done(s.ticket, o.forBreaker(), 0, now)
 	case g.brokeLocked(s, o, at):
 		ticket, _, _ := g.breaker.Allow(now)
 		g.breaker.Done(ticket, breaker.Failure, 0, now)
+	}
+}
+
+// tellEndpoint tells the endpoint how the call ended there, and of a unary one how long it took.
+func (s *slot) tellEndpoint(o Outcome, at time.Duration) {
+	switch {
+	case s.to == nil:
+	case s.stream:
+		s.to.learnLocked(o, 0, at)
+	default:
+		s.to.learnLocked(o, at-s.at, at)
 	}
 }
 
@@ -271,6 +303,17 @@ func (o Outcome) forBreaker() breaker.Result {
 	}
 	return breaker.Ignored
 }
+
+// forLimit returns what an outcome is for the limit. A call that ran out of time may still be worked on.
+func (s *slot) forLimit(o Outcome, at time.Duration) limit.Result {
+	if o == Overload && s.deadline > 0 && at >= s.deadline-min((s.deadline-s.at)/10, mostSlack) {
+		return limit.TimedOut
+	}
+	return o.forLimit()
+}
+
+// mostSlack is how long before its deadline a call that ended as an overload may have run out of time: its caller's clock may strike first.
+const mostSlack = 50 * time.Millisecond
 
 func (o Outcome) forLimit() limit.Result {
 	switch o {

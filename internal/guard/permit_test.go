@@ -75,7 +75,7 @@ func TestStreamsHaveTheirOwnAccount(t *testing.T) {
 	s.MaxStreams = 2
 	watch := guard.Call{Method: "/shop.Stock/Watch", Stream: true}
 	inBubble(t, s, func(r rig) {
-		first, second := r.pass(watch), r.pass(watch)
+		first, second := r.open(watch), r.open(watch)
 		first.Answered()
 		sleep(time.Hour)
 		r.inFlight(0, 2)
@@ -192,7 +192,7 @@ func TestStreamThatBreaks(t *testing.T) {
 				}
 				var open []guard.Permit
 				for range breaker.Default().MinCalls {
-					open = append(open, r.pass(watch))
+					open = append(open, r.open(watch))
 				}
 				for _, p := range open {
 					p.Answered()

@@ -41,9 +41,68 @@ func TestConservation(t *testing.T) {
 	}
 }
 
+// The same with endpoints that come, go and fail, and calls that do not reach theirs.
+func TestConservationPerEndpoint(t *testing.T) {
+	for seed := range uint64(5) {
+		inBubble(t, guard.Default(), func(r rig) {
+			k := &keeper{rig: r, random: rand.New(rand.NewPCG(seed, 8)), at: map[*guard.Endpoint]int{}}
+			for range 200 {
+				for range k.random.IntN(40) {
+					c, fate := k.draw(), k.random.IntN(9)
+					wait := time.Duration(k.random.ExpFloat64() * float64(30*time.Millisecond))
+					k.clients.Go(func() { k.call(c, fate, wait) })
+				}
+				k.command()
+				k.turn()
+				synctest.Wait()
+				k.check()
+				sleep(time.Duration(k.random.IntN(60)) * time.Millisecond)
+			}
+			k.SetFeatures(nil)
+			k.clients.Wait()
+			k.check()
+			r.inFlight(0, 0)
+		})
+	}
+}
+
+// turn adds, removes or changes an endpoint, now and then.
+func (k *keeper) turn() {
+	switch k.random.IntN(6) {
+	case 0:
+		if len(k.present) < 5 {
+			e := k.AddEndpoint("e")
+			k.present = append(k.present, e)
+			k.goes(e, e)
+		}
+	case 1:
+		if len(k.present) > 0 && k.random.IntN(3) == 0 {
+			k.present[0].Remove()
+			k.present = k.present[1:]
+		}
+	default:
+		if len(k.present) > 0 {
+			k.present[k.random.IntN(len(k.present))].SetState(guard.EndpointState(min(k.random.IntN(5), 2)))
+		}
+	}
+}
+
+// goes notes that a call goes from one endpoint to another.
+func (k *keeper) goes(from, to *guard.Endpoint) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.at != nil {
+		k.at[from]--
+		k.at[to]++
+	}
+}
+
 // keeper keeps its own books beside the guard's.
 type keeper struct {
 	rig
+	mu                  sync.Mutex
+	at                  map[*guard.Endpoint]int // permits; nil where nobody asks
+	present             []*guard.Endpoint
 	random              *rand.Rand
 	clients             sync.WaitGroup
 	asked, decided, out atomic.Int64
@@ -74,16 +133,28 @@ func (k *keeper) call(c guard.Call, fate int, took time.Duration) {
 		return
 	}
 	k.out.Add(1)
+	at := p.Endpoint()
+	k.goes(nil, at)
+	if c.Stream {
+		p.Messages(fate, 0)
+	}
 	sleep(took / 2)
+	if fate == 8 {
+		to, _ := p.Elsewhere()
+		k.goes(at, to)
+		at = to
+	}
 	if fate&1 == 0 {
 		p.Answered()
 	}
 	if fate == 6 {
 		p.Stream()
 	}
+	p.Messages(1, fate/2)
 	sleep(took / 2)
 	k.out.Add(-1)
-	p.Done(guard.Outcome(max(0, fate-4)))
+	k.goes(at, nil)
+	p.Done(guard.Outcome(max(0, fate-4) % 4))
 	if fate == 7 {
 		p.Done(guard.Success)
 	}
@@ -105,6 +176,21 @@ func (k *keeper) command() {
 	}
 }
 
+// checkEndpoints checks that each endpoint has as many permits as the books say, and, where none is out, that nothing of its limit is taken.
+func (k *keeper) checkEndpoints() {
+	k.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for e, n := range k.at {
+		if e == nil {
+			continue
+		}
+		if s := e.Status(); s.InFlight+s.OpenStreams != n || n == 0 && s.StreamWork != 0 {
+			k.Fatalf("%d permits are at an endpoint, it knows of %d calls, %d streams and %d messages", n, s.InFlight, s.OpenStreams, s.StreamWork)
+		}
+	}
+}
+
 func (k *keeper) check() {
 	k.Helper()
 	s := k.Status()
@@ -114,6 +200,7 @@ func (k *keeper) check() {
 	if waiting := k.asked.Load() - k.decided.Load(); int64(s.Queued) != waiting {
 		k.Fatalf("%d calls wait, the guard knows of %d", waiting, s.Queued)
 	}
+	k.checkEndpoints()
 	refused := uint64(0)
 	for _, n := range s.Totals.Refused {
 		refused += n

@@ -23,10 +23,10 @@ func fixed(n int) guard.Settings {
 	return s
 }
 
-// lined lets n calls in flight and others wait for a second.
+// lined lets n calls in flight and others wait for a second, however long the line has been.
 func lined(n int) guard.Settings {
 	s := fixed(n)
-	s.Queue.MaxWait = time.Second
+	s.Queue.MaxWait, s.Queue.StandingWait = time.Second, 0
 	return s
 }
 
@@ -52,6 +52,14 @@ func (r rig) pass(c guard.Call) guard.Permit {
 	if !d.Admitted || d.Reason != guard.None {
 		r.Fatalf("%v refused or marked: %+v", c, d)
 	}
+	return p
+}
+
+// open is a pass of a stream, and the time that its opening is work.
+func (r rig) open(c guard.Call) guard.Permit {
+	r.Helper()
+	p := r.pass(c)
+	sleep(opening)
 	return p
 }
 

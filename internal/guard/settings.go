@@ -3,6 +3,8 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/capguard/capguard/internal/guard/breaker"
@@ -42,10 +44,20 @@ type Settings struct {
 	MaxStreams int // most open streams; 0 lets none be opened; default 1,000
 	Queue      queue.Settings
 	Breaker    breaker.Settings
-	// RetryRatio bounds the retries that are let through while the limit binds, as a share of the first attempts admitted over the last
-	// ten seconds: 0 to 1, default 0.1.
+	// RetryRatio bounds the retries that are let through while the limit binds, as a share of the first attempts that were admitted, of
+	// all and of each tenant: 0 (none) to 1, default 0.1.
 	RetryRatio float64
+	// Tenants have shares of their own in the line, while calls wait: weights from 0.01 to 100, by name, of at most 1,000. All others have
+	// the weight 1. It is not changed any more.
+	Tenants map[string]float64
 }
+
+// The bounds of Settings.Tenants. Ten thousand to one is beyond what is still fair to anybody.
+const (
+	LeastWeight = 0.01
+	MostWeight  = 100
+	MostTenants = 1000
+)
 
 // Default returns the settings that fit any back-end.
 func Default() Settings {
@@ -69,6 +81,14 @@ func (s Settings) Validate() error {
 	}
 	if !(s.RetryRatio >= 0 && s.RetryRatio <= 1) { // so that not-a-number is a fault, too
 		faults = append(faults, fmt.Errorf("retry_ratio: %v is not between 0 and 1", s.RetryRatio))
+	}
+	if len(s.Tenants) > MostTenants {
+		faults = append(faults, fmt.Errorf("tenants: %d are more than %d", len(s.Tenants), MostTenants))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Tenants)) {
+		if w := s.Tenants[name]; !(w >= LeastWeight && w <= MostWeight) {
+			faults = append(faults, fmt.Errorf("tenants: weight %v of %q is not between %v and %v", w, name, LeastWeight, MostWeight))
+		}
 	}
 	return errors.Join(append(faults,
 		within("limit", s.Limit.Validate()),

@@ -11,17 +11,24 @@ import (
 
 // Status is the state of a guard at one moment.
 type Status struct {
-	Mode          Mode
-	Draining      bool
-	Breaker       breaker.Status
-	Limit         limit.Status
-	MaxStreams    int
-	InFlight      int // unary calls with a permit
-	OpenStreams   int
+	Mode        Mode
+	Draining    bool
+	Breaker     breaker.Status
+	Limit       limit.Status
+	MaxStreams  int
+	InFlight    int // unary calls with a permit
+	OpenStreams int
+	// StreamWork is how many units of the limit messages and openings of streams take, StreamWorkMean the same over the last second or so.
+	// While one of them is StreamWorkLimit or more no stream is opened.
+	StreamWork      int
+	StreamWorkMean  float64
+	StreamWorkLimit int
+
 	Queued        int
 	DoubleReturns uint64 // permits given back twice since the start: bugs
 	// InFlightTime is what all unary calls together have of FeatureStatus.InFlightTime.
 	InFlightTime float64
+	Endpoints    []EndpointStatus // in the order of their addition; nil while there are none of a name
 	// Totals count since the start.
 	Totals Totals
 	// Recent counts over the last Span, at most ten seconds.
@@ -63,6 +70,41 @@ func (t *Totals) add(u *Totals) {
 	}
 }
 
+// subtract takes off what was counted before.
+func (t *Totals) subtract(u *Totals) {
+	t.Admitted -= u.Admitted
+	t.Succeeded -= u.Succeeded
+	t.Overloaded -= u.Overloaded
+	t.Failed -= u.Failed
+	t.Ignored -= u.Ignored
+	for r := range reasons {
+		t.Refused[r] -= u.Refused[r]
+		t.WouldRefuse[r] -= u.WouldRefuse[r]
+	}
+}
+
+// past is what the totals were at the beginning of each of the last ten seconds. Calls are counted in one place, their method's; from that
+// and this the totals and their last ten seconds follow.
+type past struct{ window[Totals] }
+
+// keep notes what the totals are when a second begins that nothing was counted in yet.
+func (p *past) keep(m *methods, at time.Duration) {
+	if !p.runs(at) {
+		p.mark(m, at)
+	}
+}
+
+func (p *past) mark(m *methods, at time.Duration) {
+	now, last := m.totals(), p.second
+	p.at(at)
+	for s := max(last+1, p.second-windowLength+1); s <= p.second; s++ {
+		p.buckets[s%windowLength] = now
+	}
+}
+
+// oldest returns the totals at the beginning of the window.
+func (p *past) oldest() *Totals { return &p.buckets[(p.second+1)%windowLength] }
+
 // FeatureStatus is what one feature does and costs. Features without a flag are listed from their first call on.
 type FeatureStatus struct {
 	Name             string
@@ -86,26 +128,49 @@ type MethodStatus struct {
 func (g *Guard) Status() Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at := g.clock()
+	return g.statusLocked(g.clock())
+}
+
+func (g *Guard) statusLocked(at time.Duration) Status {
 	now := g.now(at)
 	g.noteLocked(now, "")
 	s := Status{
 		Mode:          g.settings.Mode,
 		Draining:      g.drained != nil,
 		Breaker:       g.breaker.Status(now),
-		Limit:         g.limiter.Status(),
+		Limit:         g.limitStatusLocked(),
 		MaxStreams:    g.settings.MaxStreams,
 		InFlight:      g.unary,
 		OpenStreams:   g.streams,
-		Queued:        g.line.Len(),
+		Queued:        g.queuedLocked(),
 		DoubleReturns: g.double,
 		InFlightTime:  perSecond(g.cost.total(at).busy.Seconds(), at),
-		Totals:        g.totals,
+		Totals:        g.methods.totals(),
 		Span:          span(at),
 	}
-	for _, t := range g.recent.all(at) {
-		s.Recent.add(&t)
+	g.past.keep(&g.methods, at)
+	s.Recent = s.Totals
+	s.Recent.subtract(g.past.oldest())
+	s.StreamWork, s.StreamWorkMean, s.StreamWorkLimit = g.work.units, g.work.meanAt(at), g.streamLimitLocked()
+	if g.lone == nil {
+		for _, e := range g.all {
+			s.Endpoints = append(s.Endpoints, e.statusLocked(at))
+		}
 	}
+	return s
+}
+
+// limitStatusLocked returns the state of the limit of the back-end as a whole; its reason is that of the last move.
+func (g *Guard) limitStatusLocked() limit.Status {
+	s := limit.Status{Law: g.settings.Limit.Law, Reason: "no endpoint"}
+	for _, e := range g.all {
+		l := e.limiter.Status()
+		s.Charged += l.Charged
+		if !l.Changed.Before(s.Changed) {
+			s.Changed, s.Reason = l.Changed, l.Reason
+		}
+	}
+	s.Limit, s.Min, s.Max = g.limit, g.settings.Limit.Min, g.settings.Limit.Max
 	return s
 }
 

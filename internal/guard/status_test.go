@@ -1,6 +1,8 @@
 package guard_test
 
 import (
+	"reflect"
+	"strconv"
 	"testing"
 	"time"
 
@@ -104,7 +106,26 @@ func TestEventsAreBounded(t *testing.T) {
 func TestSettings(t *testing.T) {
 	g := guard.New(fixed(3))
 	g.Configure(fixed(4), "alice", "")
-	if got := g.Settings(); got != fixed(4) {
+	if got := g.Settings(); !reflect.DeepEqual(got, fixed(4)) {
 		t.Errorf("settings are %+v", got)
 	}
+}
+
+// A call that lives longer than the entry of its method, which made room for others, is counted all the same.
+func TestACallThatOutlivesItsMethod(t *testing.T) {
+	inBubble(t, fixed(10), func(r rig) {
+		p := r.pass(call)
+		for i := range 999 {
+			r.run(1, guard.Call{Method: strconv.Itoa(i)}, 0, guard.Success)
+		}
+		sleep(2 * time.Minute)
+		r.run(1, guard.Call{Method: "one more"}, 0, guard.Success)
+		if n := len(r.Methods()); n > 10 {
+			t.Fatalf("%d methods are known", n)
+		}
+		p.Done(guard.Failure)
+		if got := r.Status().Totals; got.Admitted != 1001 || got.Succeeded != 1000 || got.Failed != 1 {
+			t.Errorf("totals are %+v", got)
+		}
+	})
 }

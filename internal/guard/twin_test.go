@@ -5,25 +5,48 @@ import (
 	"time"
 
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/internal/guard/queue"
 )
 
-// twin is a guard with a fixed limit as one would explain it: lists, no slots, no cleverness, and time only as it is told.
+// opening is how long a stream that is opened and neither answered nor written to is work.
+const opening = 5 * time.Millisecond
+
+// twin is a guard with a fixed limit as one would explain it: lists, no slots, no cleverness, and time only as it is told. In which order a
+// line is served is the queue's own business, and proved there.
 type twin struct {
 	s       guard.Settings
 	off     map[string]bool
 	forced  bool
 	out     []*twinCall // admitted and not given back
-	line    []*twinCall // by arrival
+	lines   [2]*queue.Queue[*twinCall]
+	waiting []*twinCall // in either line
 	totals  guard.Totals
 	doubles uint64
 }
 
 type twinCall struct {
 	guard.Call
-	stream      bool
-	since, give time.Time
-	reason      guard.Reason
-	answered    bool
+	stream   bool
+	item     *queue.Item[*twinCall]
+	admitted time.Time
+	opened   bool // a stream that is known to be
+	reason   guard.Reason
+	answered bool
+}
+
+func newTwin(s guard.Settings) *twin {
+	return &twin{
+		s: s, off: map[string]bool{},
+		lines: [2]*queue.Queue[*twinCall]{queue.New[*twinCall](s.Queue), queue.New[*twinCall](s.Queue)},
+	}
+}
+
+// line is the line that c waits in.
+func (w *twin) line(c *twinCall) *queue.Queue[*twinCall] {
+	if c.stream {
+		return w.lines[1]
+	}
+	return w.lines[0]
 }
 
 func (w *twin) unary() (n int) {
@@ -37,9 +60,30 @@ func (w *twin) unary() (n int) {
 
 func (w *twin) streams() int { return len(w.out) - w.unary() }
 
+// work is how many streams are being opened.
+func (w *twin) work() (n int) {
+	for _, c := range w.out {
+		if c.Stream && !c.opened && time.Since(c.admitted) < opening {
+			n++
+		}
+	}
+	return n
+}
+
+// opens is when the next of them is open; zero if none is being opened.
+func (w *twin) opens() (next time.Time) {
+	for _, c := range w.out {
+		if end := c.admitted.Add(opening); c.Stream && !c.opened && end.After(time.Now()) && (next.IsZero() || end.Before(next)) {
+			next = end
+		}
+	}
+	return next
+}
+
 func (w *twin) settle(c *twinCall, r guard.Reason) {
-	c.reason, c.answered = r, true
+	c.reason, c.answered, c.admitted = r, true, time.Now()
 	if r == guard.None {
+		c.opened = w.s.Mode == guard.Off // nothing is work there
 		w.totals.Admitted++
 		w.out = append(w.out, c)
 		return
@@ -58,7 +102,7 @@ func (w *twin) admit(call guard.Call) *twinCall {
 		r = w.check(c)
 	}
 	switch {
-	case w.s.Mode == guard.Enforce && r == guard.LimitReached && !c.stream && w.limit() > 0:
+	case w.s.Mode == guard.Enforce && r == guard.LimitReached && w.limit() > 0 && (!c.stream || w.streams() < w.s.MaxStreams):
 		w.push(c)
 	case w.s.Mode == guard.Enforce:
 		w.settle(c, r)
@@ -74,61 +118,56 @@ func (w *twin) admit(call guard.Call) *twinCall {
 
 func (w *twin) limit() int { return min(w.s.Limit.Initial, w.s.Limit.Max) }
 
+// room tells whether a call, or a stream, is admitted.
+func (w *twin) room(stream bool) bool {
+	if !stream {
+		return w.unary()+w.work() < w.limit()
+	}
+	return w.streams() < w.s.MaxStreams && (w.work() == 0 || w.work() < int(0.7*float64(w.limit())))
+}
+
 func (w *twin) check(c *twinCall) guard.Reason {
 	switch {
 	case !c.Deadline.IsZero() && !c.Deadline.After(time.Now()):
 		return guard.DeadlineUnreachable
 	case w.forced:
 		return guard.BreakerOpen
-	case c.stream && w.streams() >= w.s.MaxStreams, !c.stream && w.unary() >= w.limit():
+	case !w.room(c.stream), w.s.Mode == guard.Enforce && w.line(c).Len() > 0:
 		return guard.LimitReached
 	}
 	return guard.None
 }
 
 func (w *twin) push(c *twinCall) {
-	c.since = time.Now()
-	c.give = c.since.Add(w.s.Queue.MaxWait)
-	if !c.Deadline.IsZero() && c.Deadline.Before(c.give) {
-		c.give = c.Deadline
+	claim := queue.Claim{Rank: int(c.Criticality), Deadline: c.Deadline}
+	if c.stream {
+		claim.Patience = min(50*time.Millisecond, w.s.Queue.MaxWait)
 	}
-	w.line = append(w.line, c)
-	if len(w.line) > w.s.Queue.MaxLength {
-		w.leave(w.worst(), guard.LimitReached)
+	item, evicted, ok := w.line(c).Push(c, claim, time.Now())
+	if !ok {
+		w.settle(c, guard.LimitReached)
+		return
+	}
+	c.item = item
+	w.waiting = append(w.waiting, c)
+	if evicted != nil {
+		w.leave(evicted.Value, guard.LimitReached)
 	}
 }
 
+// leave ends a wait.
 func (w *twin) leave(c *twinCall, r guard.Reason) {
-	w.line = slices.DeleteFunc(w.line, func(x *twinCall) bool { return x == c })
+	w.line(c).Remove(c.item)
+	w.waiting = slices.DeleteFunc(w.waiting, func(x *twinCall) bool { return x == c })
 	w.settle(c, r)
 }
 
-// rank returns those of one criticality in the order in which they are served.
-func (w *twin) rank(c guard.Criticality) []*twinCall {
-	var of []*twinCall
-	for _, x := range w.line {
-		if x.Criticality == c {
-			of = append(of, x)
-		}
-	}
-	if len(of) > 0 && time.Since(of[0].since) >= w.s.Queue.MaxWait/2 {
-		slices.Reverse(of)
-	}
-	return of
-}
-
-func (w *twin) order() (all []*twinCall) {
-	for c := guard.CriticalPlus; c <= guard.Sheddable; c++ {
-		all = append(all, w.rank(c)...)
-	}
-	return all
-}
-
-func (w *twin) worst() *twinCall { return w.order()[len(w.line)-1] }
-
 // move does what is due: whose time is over leaves, who may go goes.
 func (w *twin) move() {
-	for _, c := range slices.Clone(w.line) {
+	for _, l := range w.lines {
+		l.Pass(time.Now())
+	}
+	for _, c := range slices.Clone(w.waiting) {
 		switch {
 		case w.off[c.Feature]:
 			w.leave(c, guard.FeatureOff)
@@ -136,14 +175,18 @@ func (w *twin) move() {
 			w.leave(c, guard.None)
 		case w.forced:
 			w.leave(c, guard.BreakerOpen)
-		case !c.give.After(time.Now()) && c.give.Equal(c.Deadline):
+		case !c.item.Give.After(time.Now()) && c.item.Give.Equal(c.Deadline):
 			w.leave(c, guard.DeadlineUnreachable)
-		case !c.give.After(time.Now()):
+		case !c.item.Give.After(time.Now()):
 			w.leave(c, guard.QueueTimeout)
 		}
 	}
-	for len(w.line) > 0 && w.unary() < w.limit() {
-		w.leave(w.order()[0], guard.None)
+	for i, l := range w.lines {
+		for l.Len() > 0 && w.room(i == 1) {
+			if it, ok := l.Pop(time.Now()); ok {
+				w.leave(it.Value, guard.None)
+			}
+		}
 	}
 }
 

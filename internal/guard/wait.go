@@ -59,8 +59,10 @@ type waiter struct {
 type use struct {
 	call    Call
 	roll    int
+	stream  bool // it waits to be opened
 	since   time.Duration
 	settler Settler
+	retry   *account // that counts it in line; nil for a first attempt
 
 	p    Permit
 	d    Decision
@@ -87,6 +89,9 @@ func (w *waiter) runOut() {
 	g.mu.Lock()
 	defer g.unlock()
 	if at := g.clock(); w.item != nil && !w.item.Give.After(g.now(at)) {
+		for _, l := range g.lines() {
+			l.Pass(g.now(at))
+		}
 		g.giveUpLocked(w, at, QueueTimeout)
 	}
 }
@@ -120,10 +125,14 @@ func (l *waiters) take() *waiter {
 
 // unlock unlocks, and tells those who were settled, unless enough others do so already.
 func (g *Guard) unlock() {
-	if g.settled.first == nil || g.tellers == maxTellers {
-		g.mu.Unlock()
-		return
+	if g.settled.first != nil && g.tellers < maxTellers {
+		g.tellLocked()
 	}
+	g.mu.Unlock()
+}
+
+// tellLocked unlocks while it tells.
+func (g *Guard) tellLocked() {
 	g.tellers++
 	for g.settled.first != nil {
 		w := g.settled.take()
@@ -132,7 +141,6 @@ func (g *Guard) unlock() {
 		g.mu.Lock()
 	}
 	g.tellers--
-	g.mu.Unlock()
 }
 
 // caller is the Settler of an Admit: a channel with room for one answer.
@@ -170,23 +178,33 @@ func everybody(*waiter) bool { return true }
 
 // queueLocked puts a call in line, or refuses it if it is not to wait. In a full line the last leaves, and may be the newcomer.
 func (g *Guard) queueLocked(c *Call, a *ask, d *Decision) *waiter {
-	if a.stream || g.limiter.Limit() == 0 || g.settings.Queue.MaxWait == 0 {
-		g.refuseLocked(a, d, LimitReached, g.hintLocked(a))
+	if a.stream && !g.countsLocked() || g.limit == 0 || g.settings.Queue.MaxWait == 0 {
+		g.refuseLocked(c, a, d, LimitReached, g.hintLocked(a))
 		return nil
 	}
-	a.throw()
+	a.throw(g.dice)
 	w := g.idlers.Get().(*waiter)
-	item, evicted, ok := g.line.Push(w, int(c.Criticality), a.lastMoment(), a.now)
+	claim := queue.Claim{
+		Rank:     int(c.Criticality),
+		Tenant:   c.Tenant,
+		Weight:   g.settings.Tenants[c.Tenant],
+		Cost:     float64(a.units()),
+		Deadline: a.lastMoment(),
+	}
+	line := g.line
+	if a.stream {
+		line, claim.Patience = g.openings, min(openPatience, g.settings.Queue.MaxWait)
+	}
+	item, evicted, ok := line.Push(w, claim, a.now)
 	if !ok {
 		g.idlers.Put(w)
-		g.refuseLocked(a, d, LimitReached, g.hintLocked(a))
+		g.refuseLocked(c, a, d, LimitReached, g.hintLocked(a))
 		return nil
 	}
-	w.call, w.roll, w.since, w.item = *c, a.roll, a.at, item
-	if a.attempt > 0 {
-		g.retriesInLine++
-	}
+	w.call, w.roll, w.stream, w.since, w.item = *c, a.roll, a.stream, a.at, item
+	w.retry = g.waitsLocked(c, a.at)
 	w.timer.Reset(item.Give.Sub(a.now))
+	g.alarmLocked(a.at)
 	if evicted != nil {
 		g.turnAwayLocked(evicted.Value, a.at, LimitReached, g.hintLocked(a))
 	}
@@ -203,7 +221,11 @@ func (a *ask) lastMoment() time.Time {
 
 // giveUpLocked refuses one in line whose time, or whose caller, is gone.
 func (g *Guard) giveUpLocked(w *waiter, at time.Duration, r Reason) {
-	g.line.Remove(w.item)
+	if w.stream {
+		g.openings.Remove(w.item)
+	} else {
+		g.line.Remove(w.item)
+	}
 	if deadline := w.call.Deadline; !deadline.IsZero() && !g.now(at).Before(deadline) {
 		r = DeadlineUnreachable
 	}
@@ -213,70 +235,4 @@ func (g *Guard) giveUpLocked(w *waiter, at time.Duration, r Reason) {
 		after = g.hintLocked(&a)
 	}
 	g.turnAwayLocked(w, at, r, after)
-}
-
-// dispatchLocked gives free slots to those who wait, the best first. A breaker that lets nobody pass sends them away, and a guard that does
-// not enforce lets them all in.
-func (g *Guard) dispatchLocked(at time.Duration) {
-	if g.line.Len() == 0 {
-		return
-	}
-	if g.settings.Mode != Enforce {
-		for _, it := range g.line.RemoveFunc(everybody) {
-			g.grantLocked(it.Value, at, false)
-		}
-		return
-	}
-	now := g.now(at)
-	if ok, after := g.readyLocked(now); !ok {
-		g.dismissLocked(at, everybody, BreakerOpen, after)
-		return
-	}
-	for g.line.Len() > 0 && g.limiter.InFlight() < g.limiter.Limit() && !g.crowdedLocked() {
-		it, ok := g.line.Pop(now)
-		if !ok {
-			return
-		}
-		g.grantLocked(it.Value, at, g.limiter.Acquire(now))
-	}
-}
-
-// grantLocked admits a waiter, if the breaker still lets it pass. Its switch does: whoever it stopped was sent away when it moved.
-func (g *Guard) grantLocked(w *waiter, at time.Duration, slotted bool) {
-	a := g.askAgainLocked(w, at)
-	w.p = g.admitLocked(&a, &w.d, slotted)
-	g.settleLocked(w, at)
-}
-
-// askAgainLocked is the ask of a waiter at a later moment: the flags may have changed since, and with them whose the feature's entry is.
-func (g *Guard) askAgainLocked(w *waiter, at time.Duration) ask {
-	a := ask{roll: w.roll}
-	g.identifyLocked(&w.call, &a, at)
-	a.now, a.stream = g.now(at), false
-	return a
-}
-
-// dismissLocked sends away all in line that match.
-func (g *Guard) dismissLocked(at time.Duration, match func(*waiter) bool, r Reason, after time.Duration) {
-	for _, it := range g.line.RemoveFunc(match) {
-		g.turnAwayLocked(it.Value, at, r, after)
-	}
-}
-
-// turnAwayLocked refuses a waiter that is out of the line.
-func (g *Guard) turnAwayLocked(w *waiter, at time.Duration, r Reason, after time.Duration) {
-	a := g.askAgainLocked(w, at)
-	g.refuseLocked(&a, &w.d, r, after)
-	g.settleLocked(w, at)
-}
-
-// settleLocked ends the wait of one that is out of the line and has its answer.
-func (g *Guard) settleLocked(w *waiter, at time.Duration) {
-	if w.call.Attempt > 0 {
-		g.retriesInLine--
-	}
-	w.d.Wait = at - w.since
-	w.seq++
-	w.item = nil
-	g.settled.add(w)
 }

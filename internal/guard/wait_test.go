@@ -221,13 +221,20 @@ func TestRetriesInLineCount(t *testing.T) {
 		r.pass(call)
 		r.ask(r.Context(), call)
 		var refused int
-		for range 50 {
-			if a := r.ask(r.Context(), guard.Call{Attempt: 1}); a.done && a.d.Reason == guard.RetryBudgetExhausted {
+		for n := range 50 {
+			c := guard.Call{Attempt: 1, Tenant: string(rune('a' + n))}
+			if a := r.ask(r.Context(), c); a.done && a.d.Reason == guard.RetryBudgetExhausted {
 				refused++
 			}
 		}
 		if refused != 40 {
 			t.Errorf("%d of 50 retries are refused, want all but a tenth of the first attempts", refused)
+		}
+		sleep(time.Second)
+		r.waiting(0)
+		r.ask(r.Context(), call)
+		if a := r.ask(r.Context(), guard.Call{Attempt: 1, Tenant: "late"}); a.done {
+			t.Errorf("a retry after all have left the line is answered %+v, want it to wait", a.d)
 		}
 		sleep(time.Second)
 		r.waiting(0)

@@ -9,11 +9,12 @@ import (
 	"github.com/capguard/capguard/internal/guard/breaker"
 )
 
-// quick is Default with a slow limit and the fewest calls, so that tests are short.
+// quick is Default with a slow limit and the fewest calls, so that tests are short, and whole seconds, so that instants are easy to follow.
 func quick() breaker.Settings {
 	s := breaker.Default()
 	s.MinCalls = 10
 	s.SlowAfter = time.Second
+	s.OpenFor = 2 * time.Second
 	return s
 }
 
@@ -63,7 +64,7 @@ func (b rig) open() {
 func (b rig) halfOpen() {
 	b.Helper()
 	b.open()
-	sleep(breaker.Default().OpenFor)
+	sleep(quick().OpenFor)
 	b.want(breaker.HalfOpen)
 }
 

@@ -27,7 +27,7 @@ func Example() {
 		fmt.Printf("%v -> %v: %s\n", t.From, t.To, t.Reason)
 	}
 	// Output:
-	// false 2s
+	// false 500ms
 	// true
 	// closed -> open: failure_ratio: 20 of 20 calls in 10s failed, 1.00 >= 0.5
 	// open -> forced-closed: it is up

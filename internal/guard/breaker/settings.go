@@ -21,7 +21,7 @@ type Settings struct {
 	SlowRatio    float64       // opens at this share of slow calls, (0,1]; default 0.9; the same share of slow probes opens again
 	MinCalls     int           // never opens on fewer calls in Window; >= 10, default 20
 	Window       time.Duration // what is remembered, to a tenth; >= 100ms, default 10s
-	OpenFor      time.Duration // from open to half-open; >= 1ms, default 2s
+	OpenFor      time.Duration // from open to half-open; >= 1ms, default 500ms
 	Probes       int           // successes in half-open that close it, and the most probes at once; 1 to 1000, default 3
 	ProbeTimeout time.Duration // a probe without a result for so long has failed; >= 1ms, default 2s
 }
@@ -33,7 +33,7 @@ func Default() Settings {
 		SlowRatio:    0.9,
 		MinCalls:     20,
 		Window:       10 * time.Second,
-		OpenFor:      2 * time.Second,
+		OpenFor:      500 * time.Millisecond,
 		Probes:       3,
 		ProbeTimeout: 2 * time.Second,
 	}
