@@ -22,7 +22,7 @@ const (
 // several baggage members of one name, the first that is well formed counts.
 //
 // A feature is a flag id: 1 to 63 of a-z, 0-9, '-', '_' and '.', the first of them a letter or a digit. A tenant is 1 to 128 bytes of
-// printable text. Attempts beyond 100 count as 100.
+// printable text. Attempts beyond 100 count as 100. What a call claims is believed: Said can bound it.
 func Identify(md metadata.MD, defaults guard.Call) guard.Call {
 	var s Said
 	for _, name := range [...]string{FeatureKey, CriticalityKey, TenantKey, AttemptsKey, BaggageKey} {
@@ -30,7 +30,7 @@ func Identify(md metadata.MD, defaults guard.Call) guard.Call {
 			s.Field(name, value)
 		}
 	}
-	return s.Call(defaults)
+	return s.Call(defaults, guard.CriticalPlus)
 }
 
 // IsFeature tells whether s can be the name of a feature: a flag id, as Identify describes it.
@@ -48,7 +48,8 @@ func IsFeature(s string) bool {
 
 func isAlphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
 
-func isTenant(s string) bool {
+// IsTenant tells whether s can be the name of a tenant, as Identify describes it.
+func IsTenant(s string) bool {
 	if s == "" || len(s) > maxTenant || !utf8.ValidString(s) {
 		return false
 	}

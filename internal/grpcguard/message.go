@@ -26,10 +26,10 @@ func (v *variables) appendMessage(b []byte, r guard.Reason) []byte {
 		return joined(b, ") and this is a retry (attempt ", v[attempt], "); do not retry")
 	case guard.LimitReached:
 		b = v.appendFigures(quoted(b, "back-end ", v[backend], " is full"))
-		return v.appendAdvice(append(b, ") and so is the line before it; "...))
+		return v.appendAdvice(append(v.appendThreshold(b), ") and so is the line before it; "...))
 	case guard.QueueTimeout:
 		b = v.appendFigures(quoted(b, "back-end ", v[backend], " is full"))
-		return v.appendAdvice(joined(b, ") and the call waited ", v[wait], " in vain; "))
+		return v.appendAdvice(joined(v.appendThreshold(b), ") and the call waited ", v[wait], " in vain; "))
 	case guard.BackendUnreachable:
 		return v.appendAdvice(quoted(b, "no endpoint of back-end ", v[backend], " can be reached; "))
 	case guard.Draining:
@@ -53,7 +53,12 @@ func joined(b []byte, texts ...string) []byte {
 
 // appendFigures begins the bracket of what the decision was made on.
 func (v *variables) appendFigures(b []byte) []byte {
-	return joined(b, " (limit ", v[limit], ", in flight ", v[inFlight])
+	return joined(b, " (limit ", v[limit], ", in flight ", v[inFlight], ", queued ", v[queued])
+}
+
+// appendThreshold says how critical a call has to be to get through.
+func (v *variables) appendThreshold(b []byte) []byte {
+	return joined(b, ", down to ", v[threshold], " admitted")
 }
 
 // appendCause says what is known of the operator's command, to be put after what it did.

@@ -27,7 +27,7 @@ const unfounded = "capguard refused this call without a reason; please report th
 // Send it without headers before it: only a Trailers-Only answer lets gRPC clients see the push-back.
 //
 // The ErrorInfo's metadata holds, where they are known and the reason has them, backend, method, flag, feature, why, who, until (RFC 3339,
-// UTC), percent, revision, limit, in_flight, wait, attempt, breaker, retry_after.
+// UTC), percent, revision, limit, in_flight, queued, threshold, wait, attempt, breaker, retry_after.
 func Refusal(d guard.Decision, c guard.Call, name string) (*status.Status, metadata.MD) {
 	t := rowOf(d.Reason)
 	if t.name == "" {

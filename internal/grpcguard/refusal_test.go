@@ -22,12 +22,13 @@ import (
 func refused(r guard.Reason) (guard.Decision, guard.Call) {
 	d := guard.Decision{
 		Reason: r, Wait: 85 * time.Millisecond, RetryAfter: 1500 * time.Millisecond, Limit: 8, InFlight: 7, Breaker: breaker.Open,
+		Queued: 3, Threshold: guard.SheddablePlus,
 		Feature: guard.Feature{
 			Name: "recs", Percent: 12.5, Why: "stock DB at 95%", Who: "alice", Revision: 41,
 			Until: time.Date(2026, 12, 24, 2, 30, 0, 0, time.FixedZone("CET", 3600)),
 		},
 	}
-	return d, guard.Call{Method: "/shop.v1.Catalog/List", Feature: "recs", Attempt: 2}
+	return d, guard.Call{Method: "/shop.v1.Catalog/List", Feature: "recs", Attempt: 2, Criticality: guard.Sheddable}
 }
 
 func TestARefusalIsRecognisedAsWhatItIs(t *testing.T) {
@@ -99,7 +100,7 @@ func TestWhenToRetry(t *testing.T) {
 
 // Every variable that a message mentions must be in the metadata, so that programs need not parse texts.
 func TestEveryFigureOfTheMessageIsInTheMetadata(t *testing.T) {
-	figure := regexp.MustCompile(`"[^"]+"|[0-9][0-9.]*(ms|s)?\b`)
+	figure := regexp.MustCompile(`"[^"]+"|[0-9][0-9.]*(ms|s)?\b|[A-Z]{4}[A-Z_]+`)
 	for r := range contract {
 		d, c := refused(r)
 		st, _ := grpcguard.Refusal(d, c, "stock")
@@ -192,4 +193,23 @@ func BenchmarkRefusal(b *testing.B) {
 		st, trailer = grpcguard.Refusal(d, c, "stock")
 	}
 	_, _ = st, trailer
+}
+
+// Who is refused for want of capacity learns how full it is and how critical calls have to be, by program as well as by eye.
+func TestARefusalForWantOfCapacityCarriesTheFiguresBehindIt(t *testing.T) {
+	for _, r := range []guard.Reason{guard.LimitReached, guard.QueueTimeout, guard.RetryBudgetExhausted} {
+		d, c := refused(r)
+		st, _ := grpcguard.Refusal(d, c, "stock")
+		got, _ := grpcguard.Recognize(st)
+		for k, want := range map[string]string{
+			"limit": "8", "in_flight": "7", "queued": "3", "wait": "85ms", "threshold": "SHEDDABLE_PLUS", "attempt": "2",
+		} {
+			if got.Metadata[k] != want {
+				t.Errorf("%s: metadata[%q] = %q, want %q", grpcguard.ReasonName(r), k, got.Metadata[k], want)
+			}
+		}
+		if want := "queued 3, down to SHEDDABLE_PLUS admitted)"; r != guard.RetryBudgetExhausted && !strings.Contains(st.Message(), want) {
+			t.Errorf("%q does not say %q", st.Message(), want)
+		}
+	}
 }

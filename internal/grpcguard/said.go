@@ -38,16 +38,16 @@ func (s *Said) Field(name, value string) {
 	}
 }
 
-// Call returns defaults overlaid with what was said; metadata beats baggage.
-func (s *Said) Call(defaults guard.Call) guard.Call {
+// Call returns defaults overlaid with what was said; metadata beats baggage. Whoever claims to be more critical than most counts as most.
+func (s *Said) Call(defaults guard.Call, most guard.Criticality) guard.Call {
 	c := defaults
 	c.Attempt = s.attempts
-	s.baggage.overlay(&c)
-	s.metadata.overlay(&c)
+	s.baggage.overlay(&c, most)
+	s.metadata.overlay(&c, most)
 	return c
 }
 
-func (id *identity) overlay(c *guard.Call) {
+func (id *identity) overlay(c *guard.Call, most guard.Criticality) {
 	if id.feature != "" {
 		c.Feature = id.feature
 	}
@@ -55,7 +55,8 @@ func (id *identity) overlay(c *guard.Call) {
 		c.Tenant = id.tenant
 	}
 	if id.criticality != "" {
-		c.Criticality, _ = guard.ParseCriticality(id.criticality)
+		claim, _ := guard.ParseCriticality(id.criticality)
+		c.Criticality = max(claim, most) // the higher number is the less critical
 	}
 }
 
@@ -66,7 +67,7 @@ func (id *identity) hear(name, value string) {
 		id.feature = value
 	case name == CriticalityKey && id.criticality == "" && isCriticality(value):
 		id.criticality = value
-	case name == TenantKey && id.tenant == "" && isTenant(value):
+	case name == TenantKey && id.tenant == "" && IsTenant(value):
 		id.tenant = value
 	}
 }

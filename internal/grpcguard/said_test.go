@@ -15,12 +15,14 @@ import (
 
 // FuzzSaid hears fields, one a line, and compares with Identify and with a reading in the plainest way.
 func FuzzSaid(f *testing.F) {
-	f.Add("capguard-feature: x\nbaggage: capguard-feature=y\ncapguard-feature: z\ngrpc-previous-rpc-attempts: 3")
-	f.Add("baggage: a=b" + strings.Repeat(",a=b", 178) + "\nbaggage: capguard-tenant=%41;p,capguard-feature=late")
-	f.Add("baggage: " + strings.Repeat("x", 16370) + "\nbaggage: capguard-x=1\nbaggage: capguard-feature=late")
-	f.Add("capguard-criticality: low\nbaggage: capguard-criticality=%zz, capguard-criticality = SHEDDABLE ;a\ngrpc-previous-rpc-attempts: x")
+	f.Add(uint8(0), "capguard-feature: x\nbaggage: capguard-feature=y\ncapguard-feature: z\ngrpc-previous-rpc-attempts: 3")
+	f.Add(uint8(1), "baggage: a=b"+strings.Repeat(",a=b", 178)+"\nbaggage: capguard-tenant=%41;p,capguard-feature=late")
+	f.Add(uint8(2), "baggage: "+strings.Repeat("x", 16370)+"\nbaggage: capguard-x=1\nbaggage: capguard-feature=late")
+	f.Add(uint8(3), "capguard-criticality: CRITICAL_PLUS")
+	f.Add(uint8(2), "capguard-criticality: low\nbaggage: capguard-criticality=%zz, capguard-criticality = SHEDDABLE ;a\ngrpc-previous-rpc-attempts: x")
 	defaults := guard.Call{Method: "/a.B/C", Feature: "std", Criticality: guard.SheddablePlus}
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(func(t *testing.T, bound uint8, text string) {
+		most := guard.CriticalPlus + guard.Criticality(bound%4)
 		var s grpcguard.Said
 		md := metadata.MD{}
 		for line := range strings.SplitSeq(text, "\n") {
@@ -28,18 +30,19 @@ func FuzzSaid(f *testing.F) {
 			s.Field(name, value)
 			md[name] = append(md[name], value)
 		}
-		got, want := s.Call(defaults), plainly(md, defaults)
+		got, want := s.Call(defaults, most), plainly(md, defaults, most)
 		if got != want {
 			t.Errorf("said %+v, want %+v", got, want)
 		}
+		want = plainly(md, defaults, guard.CriticalPlus)
 		if got := grpcguard.Identify(md, defaults); got != want {
 			t.Errorf("Identify = %+v, want %+v", got, want)
 		}
 	})
 }
 
-// plainly is what Identify promises, put down in the plainest way.
-func plainly(md metadata.MD, c guard.Call) guard.Call {
+// plainly is what Identify and Said promise, put down in the plainest way.
+func plainly(md metadata.MD, c guard.Call, most guard.Criticality) guard.Call {
 	bag := baggage(md["baggage"])
 	pick := func(name string, good func(string) bool) string {
 		for _, v := range slices.Concat(md[name], bag[name]) {
@@ -57,7 +60,9 @@ func plainly(md metadata.MD, c guard.Call) guard.Call {
 	}
 	critical := func(s string) bool { _, ok := guard.ParseCriticality(s); return ok }
 	if v := pick("capguard-criticality", critical); v != "" {
-		c.Criticality, _ = guard.ParseCriticality(v)
+		if c.Criticality, _ = guard.ParseCriticality(v); c.Criticality < most {
+			c.Criticality = most
+		}
 	}
 	if v := md["grpc-previous-rpc-attempts"]; len(v) > 0 && len(v[0]) <= 10 {
 		n, _ := strconv.ParseInt(v[0], 10, 64)
@@ -85,6 +90,35 @@ func baggage(headers []string) map[string][]string {
 	return values
 }
 
+// A bound holds for what is claimed, wherever, and for nothing else.
+func TestClaimsAreBounded(t *testing.T) {
+	plus := guard.Call{Criticality: guard.CriticalPlus}
+	tests := []struct {
+		name       string
+		key, value string
+		defaults   guard.Call
+		most, want guard.Criticality
+	}{
+		{"no bound", "capguard-criticality", "CRITICAL_PLUS", guard.Call{}, guard.CriticalPlus, guard.CriticalPlus},
+		{"above", "capguard-criticality", "CRITICAL_PLUS", guard.Call{}, guard.Critical, guard.Critical},
+		{"far above", "capguard-criticality", "CRITICAL_PLUS", guard.Call{}, guard.Sheddable, guard.Sheddable},
+		{"in baggage", "baggage", "capguard-criticality=CRITICAL_PLUS", guard.Call{}, guard.SheddablePlus, guard.SheddablePlus},
+		{"at the bound", "capguard-criticality", "SHEDDABLE_PLUS", guard.Call{}, guard.SheddablePlus, guard.SheddablePlus},
+		{"below", "capguard-criticality", "SHEDDABLE", guard.Call{}, guard.Critical, guard.Sheddable},
+		{"says nothing", "capguard-tenant", "acme", plus, guard.Sheddable, guard.CriticalPlus},
+		{"says nonsense", "capguard-criticality", "URGENT", plus, guard.Sheddable, guard.CriticalPlus},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var s grpcguard.Said
+			s.Field(test.key, test.value)
+			if got := s.Call(test.defaults, test.most).Criticality; got != test.want {
+				t.Errorf("criticality = %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
 // Most calls say nothing, and must not pay for it; nor must those that say it plainly.
 func TestHearingAllocatesNothing(t *testing.T) {
 	quiet := [][2]string{
@@ -97,7 +131,7 @@ func TestHearingAllocatesNothing(t *testing.T) {
 			for _, f := range fields {
 				s.Field(f[0], f[1])
 			}
-			if c := s.Call(guard.Call{}); c.Tenant != "" && len(fields) == len(quiet) {
+			if c := s.Call(guard.Call{}, guard.CriticalPlus); c.Tenant != "" && len(fields) == len(quiet) {
 				t.Errorf("heard %+v", c)
 			}
 		})
@@ -116,6 +150,6 @@ func BenchmarkSaid(b *testing.B) {
 		for _, name := range names {
 			s.Field(name, "recs")
 		}
-		s.Call(guard.Call{})
+		s.Call(guard.Call{}, guard.CriticalPlus)
 	}
 }

@@ -31,6 +31,8 @@ const (
 	revision
 	limit
 	inFlight
+	queued
+	threshold
 	wait
 	attempt
 	breaker
@@ -40,8 +42,7 @@ const (
 // names is the one place where the variables have the names under which callers find them. It is never written to.
 var names = [...]string{
 	backend: "backend", method: "method", feature: "feature", flag: "flag", why: "why", who: "who", until: "until", percent: "percent",
-	revision: "revision", limit: "limit", inFlight: "in_flight", wait: "wait", attempt: "attempt", breaker: "breaker",
-	retryAfter: "retry_after",
+	revision: "revision", limit: "limit", inFlight: "in_flight", queued: "queued", threshold: "threshold", wait: "wait", attempt: "attempt", breaker: "breaker", retryAfter: "retry_after",
 }
 
 // variables are what a refusal tells; "" is not told.
@@ -57,7 +58,8 @@ func (v *variables) fill(d *guard.Decision, c *guard.Call, name string, after ti
 	case guard.FeatureOff, guard.FeatureDimmed:
 		v.fillFlag(&d.Feature, c)
 	case guard.LimitReached, guard.QueueTimeout, guard.RetryBudgetExhausted, guard.DeadlineUnreachable:
-		v[limit], v[inFlight] = strconv.Itoa(d.Limit), strconv.Itoa(d.InFlight)
+		v[limit], v[inFlight], v[queued] = strconv.Itoa(d.Limit), strconv.Itoa(d.InFlight), strconv.Itoa(d.Queued)
+		v[threshold] = d.Threshold.String()
 		v[wait] = d.Wait.Round(time.Microsecond).String()
 		v[attempt] = strconv.Itoa(c.Attempt)
 	case guard.BreakerOpen:
