@@ -27,6 +27,9 @@ const (
 	reasonEtagMismatch     = "ETAG_MISMATCH"
 	reasonStoreDown        = "STORE_DOWN"
 	reasonBackendNotFound  = "BACKEND_NOT_FOUND"
+	reasonMethodNotFound   = "METHOD_NOT_FOUND"
+	reasonTraceNotFound    = "TRACE_NOT_FOUND"
+	reasonTooManyWatchers  = "TOO_MANY_WATCHERS"
 )
 
 // fault is an error of the API before it is a status.

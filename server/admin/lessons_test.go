@@ -45,7 +45,7 @@ func TestAdminPassesWhenEverythingIsRefused(t *testing.T) {
 // Lesson: a plain bool set to false without a mask must not answer OK and change nothing. No figure or switch that a command can set is of
 // a kind that cannot be told from being absent: what may be implicit is listed here, and means the same when it is absent.
 func TestNothingThatCanBeSetIsImplicit(t *testing.T) {
-	implicit := []protoreflect.Name{"page_size", "validate_only", "allow_missing"}
+	implicit := []protoreflect.Name{"page_size", "validate_only", "allow_missing", "max_per_second", "include_observed"}
 	found := 0
 	for _, file := range []protoreflect.FileDescriptor{
 		capguardv1.File_capguard_v1_flag_service_proto, capguardv1.File_capguard_v1_guard_service_proto,

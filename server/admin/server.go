@@ -17,7 +17,7 @@
 // and says what to do next.
 //
 // What this package does not do: it checks no rights (that is the TLS configuration's job: whoever may connect may command), keeps no
-// state of its own but who set a limit, and never touches a call of the data port.
+// state of its own but who set a limit, and never touches a call of the data port. What it tells of refused calls is the guards' to keep.
 package admin
 
 import (

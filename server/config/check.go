@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,9 @@ import (
 
 	"github.com/capguard/capguard/featureflags"
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/internal/guard/limit"
 )
 
 // violations collects what is wrong, each with the path of its field.
@@ -109,6 +112,13 @@ func (v *violations) ratio(path string, r float64) {
 	}
 }
 
+// share checks a share that may be none.
+func (v *violations) share(path string, r float64) {
+	if !(r >= 0 && r <= 1) {
+		v.add(path, "range", "%v is out of range: use a share from 0 to 1", r)
+	}
+}
+
 func (v *violations) bounds(path string, b *capguardv1.Bounds) {
 	v.number(path+".max_message_bytes", b.GetMaxMessageBytes(), 0, 1<<31-1)
 	v.number(path+".max_header_bytes", int64(b.GetMaxHeaderBytes()), 0, 1<<24)
@@ -146,16 +156,20 @@ func (v *violations) backend(path string, b *capguardv1.BackendConfig) {
 	v.mode(path+".mode", b.GetMode())
 	v.limit(path+".limit", b.GetLimit())
 	v.duration(path+".queue.max_wait", b.GetQueue().GetMaxWait(), 0, time.Minute)
-	v.number(path+".queue.max_length", int64(b.GetQueue().GetMaxLength()), 0, 1<<20)
+	v.duration(path+".queue.standing_wait", b.GetQueue().GetStandingWait(), 0, time.Minute)
+	v.number(path+".queue.max_length", int64(b.GetQueue().GetMaxLength()), 0, 1_000_000)
 	v.breaker(path+".breaker", b.GetBreaker())
+	v.share(path+".retry_ratio", b.GetRetryRatio())
+	v.criticality(path+".max_criticality", b.GetMaxCriticality())
+	v.tenants(path+".tenants", b.GetTenants())
 	for i, m := range b.GetMethods() {
 		v.method(fmt.Sprintf("%s.methods[%d]", path, i), m)
 	}
 }
 
 func (v *violations) limit(path string, l *capguardv1.LimitConfig) {
-	if law := l.GetLaw(); law != "" && law != "adaptive" && law != "fixed" {
-		v.add(path+".law", "one_of", "%q is no law: use adaptive or fixed", law)
+	if law := l.GetLaw(); law != "" && !slices.Contains(limit.Laws(), limit.Law(law)) {
+		v.add(path+".law", "one_of", "%q is no law: use one of %q", law, limit.Laws())
 	}
 	v.number(path+".initial", int64(l.GetInitial()), 0, 100_000)
 	v.number(path+".min", int64(l.GetMin()), 0, 100_000)
@@ -185,8 +199,36 @@ func (v *violations) method(path string, m *capguardv1.MethodConfig) {
 			v.add(path+".feature", "format", "%v", err)
 		}
 	}
-	if _, ok := guard.ParseCriticality(m.GetCriticality()); m.GetCriticality() != "" && !ok {
-		v.add(path+".criticality", "one_of", "%q is no criticality: use CRITICAL_PLUS, CRITICAL, SHEDDABLE_PLUS or SHEDDABLE", m.GetCriticality())
+	v.criticality(path+".criticality", m.GetCriticality())
+	v.criticality(path+".max_criticality", m.GetMaxCriticality())
+	if n := m.GetCost(); n != 0 {
+		v.number(path+".cost", int64(n), 1, guard.MostCost)
+	}
+}
+
+func (v *violations) criticality(path, s string) {
+	if _, ok := guard.ParseCriticality(s); s != "" && !ok {
+		v.add(path, "one_of", "%q is no criticality: use CRITICAL_PLUS, CRITICAL, SHEDDABLE_PLUS or SHEDDABLE", s)
+	}
+}
+
+func (v *violations) tenants(path string, tenants []*capguardv1.TenantConfig) {
+	if len(tenants) > guard.MostTenants {
+		v.add(path, "range", "%d tenants are too many: name those %d that differ most from the weight 1", len(tenants), guard.MostTenants)
+	}
+	seen := make(map[string]int)
+	for i, t := range tenants {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if !grpcguard.IsTenant(t.GetName()) {
+			v.add(at+".name", "format", "%q is no tenant: use 1 to 128 bytes of printable text", t.GetName())
+		}
+		if w := t.GetWeight(); w != 0 && !(w >= guard.LeastWeight && w <= guard.MostWeight) {
+			v.add(at+".weight", "range", "%v is out of range: use %v to %v", w, guard.LeastWeight, guard.MostWeight)
+		}
+		if first, ok := seen[t.GetName()]; ok {
+			v.add(at+".name", "unique", "tenants[%d] has the name %q too: names must differ", first, t.GetName())
+		}
+		seen[t.GetName()] = i
 	}
 }
 

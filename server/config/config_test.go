@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
 	"github.com/capguard/capguard/internal/guard"
+	"github.com/capguard/capguard/internal/guard/limit"
 	"github.com/capguard/capguard/server/config"
 )
 
@@ -25,6 +27,13 @@ var bad = map[string][]string{
 	"half_tls.bad.yml":      {"half_tls.bad.yml:1:6", "TLS needs both cert_file and key_file", "half_tls.bad.yml:4:10", "client certificate needs both"},
 	"no_targets.bad.yml":    {"no_targets.bad.yml:2:5", `needs targets, as ["127.0.0.1:9000"]`},
 	"bad_method.bad.yml":    {":5:18", "Recs of the day", ":6:22", `"high" is no criticality: use CRITICAL_PLUS`},
+	"bad_cost.bad.yml":      {":4:48", "1001 is out of range: use 1 to 1000", ":5:48", "-1 is out of range"},
+	"bad_claims.bad.yml":    {":3:22", `"SHEDABLE" is no criticality: use CRITICAL_PLUS`, ":4:57", `"critical" is no criticality`},
+	"bad_tenants.bad.yml": {":4:16", `"" is no tenant: use 1 to 128 bytes of printable text`, ":5:16", `"a\tb" is no tenant`,
+		":6:34", "-1 is out of range: use 0.01 to 100", ":7:30", "101 is out of range", ":8:16", `tenants[3] has the name "huge" too`,
+		":9:30", "NaN is out of range"},
+	"bad_ratio.bad.yml":     {":3:18", "1.5 is out of range: use a share from 0 to 1", ":5:18", "NaN is out of range"},
+	"bad_law.bad.yml":       {":3:18", `"vegas" is no law: use one of ["adaptive" "aimd" "gradient" "fixed"]`},
 	"not_yaml.bad.yml":      {"not_yaml.bad.yml", "yaml"},
 	"list.bad.yml":          {"list.bad.yml:1:1", "expected fields for capguard.v1.Config"},
 	"absurd_number.bad.yml": {"absurd_number.bad.yml:1:28"},
@@ -64,6 +73,10 @@ func TestFullFile(t *testing.T) {
 		s.Queue.MaxWait != 50*time.Millisecond || s.Breaker.SlowAfter != time.Second || s.Breaker.MinCalls != 30 {
 		t.Errorf("settings do not follow the file: %+v", s)
 	}
+	if s.RetryRatio != 0 || s.Queue.StandingWait != 10*time.Millisecond || s.Limit.Law != limit.AIMD ||
+		!reflect.DeepEqual(s.Tenants, map[string]float64{"café": 3, "batch": 1}) {
+		t.Errorf("settings do not follow the file: %+v", s)
+	}
 	if err := s.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -78,7 +91,7 @@ func TestOneBackendIsAWholeConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := guard.Default()
-	if got := config.Settings(c.GetBackends()[0]); got != want {
+	if got := config.Settings(c.GetBackends()[0]); !reflect.DeepEqual(got, want) {
 		t.Errorf("settings = %+v, want the guard's defaults %+v", got, want)
 	}
 	if c.GetListen() != config.DefaultListen || c.GetAdmin().GetListen() != config.DefaultAdmin || c.GetBackends()[0].GetName() != "default" {

@@ -36,6 +36,10 @@ func Settings(b *capguardv1.BackendConfig) guard.Settings {
 	}
 	s.Queue = queueSettings(b.GetQueue())
 	s.Breaker = breakerSettings(b.GetBreaker())
+	if b.RetryRatio != nil {
+		s.RetryRatio = b.GetRetryRatio()
+	}
+	s.Tenants = weights(b.GetTenants())
 	return s
 }
 
@@ -51,10 +55,23 @@ func limitSettings(c *capguardv1.LimitConfig) limit.Settings {
 func queueSettings(c *capguardv1.QueueConfig) queue.Settings {
 	s := queue.Default()
 	s.MaxWait = duration(c.GetMaxWait(), s.MaxWait)
+	s.StandingWait = duration(c.GetStandingWait(), s.StandingWait)
 	if c != nil && c.MaxLength != nil {
 		s.MaxLength = int(c.GetMaxLength())
 	}
 	return s
+}
+
+// weights returns the weights of tenants by name; nil if there are none.
+func weights(tenants []*capguardv1.TenantConfig) map[string]float64 {
+	if len(tenants) == 0 {
+		return nil
+	}
+	weights := make(map[string]float64, len(tenants))
+	for _, t := range tenants {
+		weights[t.GetName()] = cmp.Or(t.GetWeight(), 1)
+	}
+	return weights
 }
 
 func breakerSettings(c *capguardv1.BreakerConfig) breaker.Settings {

@@ -23,8 +23,8 @@ const (
 )
 
 // Config is the file of `capguard serve --config`, in YAML with these field names. A flag of the command line outranks the file. An unknown
-// field is an error. Back-end limits, queues, breakers, methods and modes are reloaded when the file changes or on SIGHUP; the rest needs
-// a restart, and a reload that changes it says so.
+// field is an error. Back-end limits, queues, breakers, tenants, methods and modes are reloaded when the file changes or on SIGHUP; the rest
+// needs a restart, and a reload that changes it says so.
 type Config struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The data port, `host:port` or `unix:/path`; default 127.0.0.1:7070.
@@ -571,7 +571,14 @@ type BackendConfig struct {
 	// Its breaker.
 	Breaker *BreakerConfig `protobuf:"bytes,8,opt,name=breaker,proto3" json:"breaker,omitempty"`
 	// What is known of its methods; the first match counts.
-	Methods       []*MethodConfig `protobuf:"bytes,9,rep,name=methods,proto3" json:"methods,omitempty"`
+	Methods []*MethodConfig `protobuf:"bytes,9,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Tenants whose share in the line is not that of everybody; at most 1,000. All others have the weight 1.
+	Tenants []*TenantConfig `protobuf:"bytes,10,rep,name=tenants,proto3" json:"tenants,omitempty"`
+	// What its callers may claim at most: `CRITICAL_PLUS` (default, no bound), `CRITICAL`, `SHEDDABLE_PLUS` or `SHEDDABLE`. A call that claims
+	// more counts as this, and so does one that says nothing, unless `criticality` of its method says more.
+	MaxCriticality string `protobuf:"bytes,11,opt,name=max_criticality,json=maxCriticality,proto3" json:"max_criticality,omitempty"`
+	// While it is short, retries are admitted up to this share of the first attempts: 0 to 1; default 0.1.
+	RetryRatio    *float64 `protobuf:"fixed64,12,opt,name=retry_ratio,json=retryRatio,proto3,oneof" json:"retry_ratio,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -669,10 +676,86 @@ func (x *BackendConfig) GetMethods() []*MethodConfig {
 	return nil
 }
 
+func (x *BackendConfig) GetTenants() []*TenantConfig {
+	if x != nil {
+		return x.Tenants
+	}
+	return nil
+}
+
+func (x *BackendConfig) GetMaxCriticality() string {
+	if x != nil {
+		return x.MaxCriticality
+	}
+	return ""
+}
+
+func (x *BackendConfig) GetRetryRatio() float64 {
+	if x != nil && x.RetryRatio != nil {
+		return *x.RetryRatio
+	}
+	return 0
+}
+
+// TenantConfig is what one tenant may have. Tenants are told apart by `capguard-tenant` of their calls.
+type TenantConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As its calls say it: 1 to 128 bytes of printable text.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its share in the line beside the others, 0.01 to 100; default 1. It matters only while calls wait.
+	Weight        float64 `protobuf:"fixed64,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TenantConfig) Reset() {
+	*x = TenantConfig{}
+	mi := &file_capguard_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TenantConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TenantConfig) ProtoMessage() {}
+
+func (x *TenantConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TenantConfig.ProtoReflect.Descriptor instead.
+func (*TenantConfig) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TenantConfig) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TenantConfig) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
 // LimitConfig bounds the calls at one back-end.
 type LimitConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// `adaptive` (default) or `fixed`.
+	// `adaptive` (default), `aimd`, `gradient` or `fixed`.
 	Law string `protobuf:"bytes,1,opt,name=law,proto3" json:"law,omitempty"`
 	// The first limit, or the fixed one; default 8.
 	Initial int32 `protobuf:"varint,2,opt,name=initial,proto3" json:"initial,omitempty"`
@@ -688,7 +771,7 @@ type LimitConfig struct {
 
 func (x *LimitConfig) Reset() {
 	*x = LimitConfig{}
-	mi := &file_capguard_v1_config_proto_msgTypes[6]
+	mi := &file_capguard_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +783,7 @@ func (x *LimitConfig) String() string {
 func (*LimitConfig) ProtoMessage() {}
 
 func (x *LimitConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_capguard_v1_config_proto_msgTypes[6]
+	mi := &file_capguard_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +796,7 @@ func (x *LimitConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitConfig.ProtoReflect.Descriptor instead.
 func (*LimitConfig) Descriptor() ([]byte, []int) {
-	return file_capguard_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_capguard_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LimitConfig) GetLaw() string {
@@ -757,14 +840,16 @@ type QueueConfig struct {
 	// Longest wait; default 100ms, 0s is no line.
 	MaxWait *durationpb.Duration `protobuf:"bytes,1,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
 	// Most calls in line; default 1,000.
-	MaxLength     *int32 `protobuf:"varint,2,opt,name=max_length,json=maxLength,proto3,oneof" json:"max_length,omitempty"`
+	MaxLength *int32 `protobuf:"varint,2,opt,name=max_length,json=maxLength,proto3,oneof" json:"max_length,omitempty"`
+	// Longest wait of a call that comes when others of its tenant have waited in vain, until their line is empty; 0s is that of `max_wait`.
+	StandingWait  *durationpb.Duration `protobuf:"bytes,3,opt,name=standing_wait,json=standingWait,proto3" json:"standing_wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueueConfig) Reset() {
 	*x = QueueConfig{}
-	mi := &file_capguard_v1_config_proto_msgTypes[7]
+	mi := &file_capguard_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +861,7 @@ func (x *QueueConfig) String() string {
 func (*QueueConfig) ProtoMessage() {}
 
 func (x *QueueConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_capguard_v1_config_proto_msgTypes[7]
+	mi := &file_capguard_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +874,7 @@ func (x *QueueConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueConfig.ProtoReflect.Descriptor instead.
 func (*QueueConfig) Descriptor() ([]byte, []int) {
-	return file_capguard_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_capguard_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueueConfig) GetMaxWait() *durationpb.Duration {
@@ -806,6 +891,13 @@ func (x *QueueConfig) GetMaxLength() int32 {
 	return 0
 }
 
+func (x *QueueConfig) GetStandingWait() *durationpb.Duration {
+	if x != nil {
+		return x.StandingWait
+	}
+	return nil
+}
+
 // BreakerConfig tells when a back-end is given up for a while.
 type BreakerConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -819,7 +911,7 @@ type BreakerConfig struct {
 	MinCalls int32 `protobuf:"varint,4,opt,name=min_calls,json=minCalls,proto3" json:"min_calls,omitempty"`
 	// The window of the shares; default 10s.
 	Window *durationpb.Duration `protobuf:"bytes,5,opt,name=window,proto3" json:"window,omitempty"`
-	// How long it stays open before a probe; default 2s.
+	// How long it stays open before a probe; default 500ms.
 	OpenFor *durationpb.Duration `protobuf:"bytes,6,opt,name=open_for,json=openFor,proto3" json:"open_for,omitempty"`
 	// How many probes must succeed to close; default 3.
 	Probes int32 `protobuf:"varint,7,opt,name=probes,proto3" json:"probes,omitempty"`
@@ -831,7 +923,7 @@ type BreakerConfig struct {
 
 func (x *BreakerConfig) Reset() {
 	*x = BreakerConfig{}
-	mi := &file_capguard_v1_config_proto_msgTypes[8]
+	mi := &file_capguard_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +935,7 @@ func (x *BreakerConfig) String() string {
 func (*BreakerConfig) ProtoMessage() {}
 
 func (x *BreakerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_capguard_v1_config_proto_msgTypes[8]
+	mi := &file_capguard_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +948,7 @@ func (x *BreakerConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BreakerConfig.ProtoReflect.Descriptor instead.
 func (*BreakerConfig) Descriptor() ([]byte, []int) {
-	return file_capguard_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_capguard_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BreakerConfig) GetFailureRatio() float64 {
@@ -927,14 +1019,18 @@ type MethodConfig struct {
 	// Its calls are streams: an account of their own, their lifetime is not a latency.
 	Streaming bool `protobuf:"varint,4,opt,name=streaming,proto3" json:"streaming,omitempty"`
 	// What a status code means here, where it is not the default: code name to `success`, `overload`, `failure` or `ignored`.
-	Outcomes      map[string]string `protobuf:"bytes,5,rep,name=outcomes,proto3" json:"outcomes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Outcomes map[string]string `protobuf:"bytes,5,rep,name=outcomes,proto3" json:"outcomes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What callers may claim at most here; default that of the back-end.
+	MaxCriticality string `protobuf:"bytes,6,opt,name=max_criticality,json=maxCriticality,proto3" json:"max_criticality,omitempty"`
+	// How many units of the limit one call takes at once, 1 to 1,000; default 1. A report that occupies five of ten workers costs 5.
+	Cost          int32 `protobuf:"varint,7,opt,name=cost,proto3" json:"cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MethodConfig) Reset() {
 	*x = MethodConfig{}
-	mi := &file_capguard_v1_config_proto_msgTypes[9]
+	mi := &file_capguard_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1042,7 @@ func (x *MethodConfig) String() string {
 func (*MethodConfig) ProtoMessage() {}
 
 func (x *MethodConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_capguard_v1_config_proto_msgTypes[9]
+	mi := &file_capguard_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1055,7 @@ func (x *MethodConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MethodConfig.ProtoReflect.Descriptor instead.
 func (*MethodConfig) Descriptor() ([]byte, []int) {
-	return file_capguard_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_capguard_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MethodConfig) GetPattern() string {
@@ -997,6 +1093,20 @@ func (x *MethodConfig) GetOutcomes() map[string]string {
 	return nil
 }
 
+func (x *MethodConfig) GetMaxCriticality() string {
+	if x != nil {
+		return x.MaxCriticality
+	}
+	return ""
+}
+
+func (x *MethodConfig) GetCost() int32 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
 // Telemetry tells where traces and metrics go.
 type Telemetry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1008,7 +1118,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_capguard_v1_config_proto_msgTypes[10]
+	mi := &file_capguard_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1130,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_capguard_v1_config_proto_msgTypes[10]
+	mi := &file_capguard_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1143,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_capguard_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_capguard_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Telemetry) GetOtlpEndpoint() string {
@@ -1094,7 +1204,7 @@ const file_capguard_v1_config_proto_rawDesc = "" +
 	"\fidle_timeout\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x128\n" +
 	"\n" +
 	"ping_after\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\tpingAfter\x12<\n" +
-	"\fping_timeout\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\vpingTimeout\"\xde\x02\n" +
+	"\fping_timeout\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\vpingTimeout\"\xf2\x03\n" +
 	"\rBackendConfig\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\atargets\x18\x02 \x03(\tR\atargets\x12\x16\n" +
@@ -1104,7 +1214,16 @@ const file_capguard_v1_config_proto_rawDesc = "" +
 	"\x05limit\x18\x06 \x01(\v2\x18.capguard.v1.LimitConfigR\x05limit\x12.\n" +
 	"\x05queue\x18\a \x01(\v2\x18.capguard.v1.QueueConfigR\x05queue\x124\n" +
 	"\abreaker\x18\b \x01(\v2\x1a.capguard.v1.BreakerConfigR\abreaker\x123\n" +
-	"\amethods\x18\t \x03(\v2\x19.capguard.v1.MethodConfigR\amethods\"\x93\x01\n" +
+	"\amethods\x18\t \x03(\v2\x19.capguard.v1.MethodConfigR\amethods\x123\n" +
+	"\atenants\x18\n" +
+	" \x03(\v2\x19.capguard.v1.TenantConfigR\atenants\x12'\n" +
+	"\x0fmax_criticality\x18\v \x01(\tR\x0emaxCriticality\x12$\n" +
+	"\vretry_ratio\x18\f \x01(\x01H\x00R\n" +
+	"retryRatio\x88\x01\x01B\x0e\n" +
+	"\f_retry_ratio\":\n" +
+	"\fTenantConfig\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\x01R\x06weight\"\x93\x01\n" +
 	"\vLimitConfig\x12\x10\n" +
 	"\x03law\x18\x01 \x01(\tR\x03law\x12\x18\n" +
 	"\ainitial\x18\x02 \x01(\x05R\ainitial\x12\x10\n" +
@@ -1112,11 +1231,12 @@ const file_capguard_v1_config_proto_rawDesc = "" +
 	"\x03max\x18\x04 \x01(\x05R\x03max\x12$\n" +
 	"\vmax_streams\x18\x05 \x01(\x05H\x00R\n" +
 	"maxStreams\x88\x01\x01B\x0e\n" +
-	"\f_max_streams\"v\n" +
+	"\f_max_streams\"\xb6\x01\n" +
 	"\vQueueConfig\x124\n" +
 	"\bmax_wait\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x12\"\n" +
 	"\n" +
-	"max_length\x18\x02 \x01(\x05H\x00R\tmaxLength\x88\x01\x01B\r\n" +
+	"max_length\x18\x02 \x01(\x05H\x00R\tmaxLength\x88\x01\x01\x12>\n" +
+	"\rstanding_wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fstandingWaitB\r\n" +
 	"\v_max_length\"\xeb\x02\n" +
 	"\rBreakerConfig\x12#\n" +
 	"\rfailure_ratio\x18\x01 \x01(\x01R\ffailureRatio\x128\n" +
@@ -1128,13 +1248,15 @@ const file_capguard_v1_config_proto_rawDesc = "" +
 	"\x06window\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06window\x124\n" +
 	"\bopen_for\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\aopenFor\x12\x16\n" +
 	"\x06probes\x18\a \x01(\x05R\x06probes\x12>\n" +
-	"\rprobe_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\fprobeTimeout\"\x84\x02\n" +
+	"\rprobe_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\fprobeTimeout\"\xc1\x02\n" +
 	"\fMethodConfig\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12 \n" +
 	"\vcriticality\x18\x03 \x01(\tR\vcriticality\x12\x1c\n" +
 	"\tstreaming\x18\x04 \x01(\bR\tstreaming\x12C\n" +
-	"\boutcomes\x18\x05 \x03(\v2'.capguard.v1.MethodConfig.OutcomesEntryR\boutcomes\x1a;\n" +
+	"\boutcomes\x18\x05 \x03(\v2'.capguard.v1.MethodConfig.OutcomesEntryR\boutcomes\x12'\n" +
+	"\x0fmax_criticality\x18\x06 \x01(\tR\x0emaxCriticality\x12\x12\n" +
+	"\x04cost\x18\a \x01(\x05R\x04cost\x1a;\n" +
 	"\rOutcomesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"0\n" +
@@ -1153,7 +1275,7 @@ func file_capguard_v1_config_proto_rawDescGZIP() []byte {
 	return file_capguard_v1_config_proto_rawDescData
 }
 
-var file_capguard_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_capguard_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_capguard_v1_config_proto_goTypes = []any{
 	(*Config)(nil),              // 0: capguard.v1.Config
 	(*Admin)(nil),               // 1: capguard.v1.Admin
@@ -1161,44 +1283,47 @@ var file_capguard_v1_config_proto_goTypes = []any{
 	(*ClientTLS)(nil),           // 3: capguard.v1.ClientTLS
 	(*Bounds)(nil),              // 4: capguard.v1.Bounds
 	(*BackendConfig)(nil),       // 5: capguard.v1.BackendConfig
-	(*LimitConfig)(nil),         // 6: capguard.v1.LimitConfig
-	(*QueueConfig)(nil),         // 7: capguard.v1.QueueConfig
-	(*BreakerConfig)(nil),       // 8: capguard.v1.BreakerConfig
-	(*MethodConfig)(nil),        // 9: capguard.v1.MethodConfig
-	(*Telemetry)(nil),           // 10: capguard.v1.Telemetry
-	nil,                         // 11: capguard.v1.MethodConfig.OutcomesEntry
-	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
+	(*TenantConfig)(nil),        // 6: capguard.v1.TenantConfig
+	(*LimitConfig)(nil),         // 7: capguard.v1.LimitConfig
+	(*QueueConfig)(nil),         // 8: capguard.v1.QueueConfig
+	(*BreakerConfig)(nil),       // 9: capguard.v1.BreakerConfig
+	(*MethodConfig)(nil),        // 10: capguard.v1.MethodConfig
+	(*Telemetry)(nil),           // 11: capguard.v1.Telemetry
+	nil,                         // 12: capguard.v1.MethodConfig.OutcomesEntry
+	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
 }
 var file_capguard_v1_config_proto_depIdxs = []int32{
 	2,  // 0: capguard.v1.Config.tls:type_name -> capguard.v1.ServerTLS
 	1,  // 1: capguard.v1.Config.admin:type_name -> capguard.v1.Admin
 	5,  // 2: capguard.v1.Config.backends:type_name -> capguard.v1.BackendConfig
-	10, // 3: capguard.v1.Config.telemetry:type_name -> capguard.v1.Telemetry
-	12, // 4: capguard.v1.Config.drain_timeout:type_name -> google.protobuf.Duration
+	11, // 3: capguard.v1.Config.telemetry:type_name -> capguard.v1.Telemetry
+	13, // 4: capguard.v1.Config.drain_timeout:type_name -> google.protobuf.Duration
 	4,  // 5: capguard.v1.Config.bounds:type_name -> capguard.v1.Bounds
 	2,  // 6: capguard.v1.Admin.tls:type_name -> capguard.v1.ServerTLS
-	12, // 7: capguard.v1.Bounds.handshake_timeout:type_name -> google.protobuf.Duration
-	12, // 8: capguard.v1.Bounds.frame_timeout:type_name -> google.protobuf.Duration
-	12, // 9: capguard.v1.Bounds.write_timeout:type_name -> google.protobuf.Duration
-	12, // 10: capguard.v1.Bounds.idle_timeout:type_name -> google.protobuf.Duration
-	12, // 11: capguard.v1.Bounds.ping_after:type_name -> google.protobuf.Duration
-	12, // 12: capguard.v1.Bounds.ping_timeout:type_name -> google.protobuf.Duration
+	13, // 7: capguard.v1.Bounds.handshake_timeout:type_name -> google.protobuf.Duration
+	13, // 8: capguard.v1.Bounds.frame_timeout:type_name -> google.protobuf.Duration
+	13, // 9: capguard.v1.Bounds.write_timeout:type_name -> google.protobuf.Duration
+	13, // 10: capguard.v1.Bounds.idle_timeout:type_name -> google.protobuf.Duration
+	13, // 11: capguard.v1.Bounds.ping_after:type_name -> google.protobuf.Duration
+	13, // 12: capguard.v1.Bounds.ping_timeout:type_name -> google.protobuf.Duration
 	3,  // 13: capguard.v1.BackendConfig.tls:type_name -> capguard.v1.ClientTLS
-	6,  // 14: capguard.v1.BackendConfig.limit:type_name -> capguard.v1.LimitConfig
-	7,  // 15: capguard.v1.BackendConfig.queue:type_name -> capguard.v1.QueueConfig
-	8,  // 16: capguard.v1.BackendConfig.breaker:type_name -> capguard.v1.BreakerConfig
-	9,  // 17: capguard.v1.BackendConfig.methods:type_name -> capguard.v1.MethodConfig
-	12, // 18: capguard.v1.QueueConfig.max_wait:type_name -> google.protobuf.Duration
-	12, // 19: capguard.v1.BreakerConfig.slow_after:type_name -> google.protobuf.Duration
-	12, // 20: capguard.v1.BreakerConfig.window:type_name -> google.protobuf.Duration
-	12, // 21: capguard.v1.BreakerConfig.open_for:type_name -> google.protobuf.Duration
-	12, // 22: capguard.v1.BreakerConfig.probe_timeout:type_name -> google.protobuf.Duration
-	11, // 23: capguard.v1.MethodConfig.outcomes:type_name -> capguard.v1.MethodConfig.OutcomesEntry
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	7,  // 14: capguard.v1.BackendConfig.limit:type_name -> capguard.v1.LimitConfig
+	8,  // 15: capguard.v1.BackendConfig.queue:type_name -> capguard.v1.QueueConfig
+	9,  // 16: capguard.v1.BackendConfig.breaker:type_name -> capguard.v1.BreakerConfig
+	10, // 17: capguard.v1.BackendConfig.methods:type_name -> capguard.v1.MethodConfig
+	6,  // 18: capguard.v1.BackendConfig.tenants:type_name -> capguard.v1.TenantConfig
+	13, // 19: capguard.v1.QueueConfig.max_wait:type_name -> google.protobuf.Duration
+	13, // 20: capguard.v1.QueueConfig.standing_wait:type_name -> google.protobuf.Duration
+	13, // 21: capguard.v1.BreakerConfig.slow_after:type_name -> google.protobuf.Duration
+	13, // 22: capguard.v1.BreakerConfig.window:type_name -> google.protobuf.Duration
+	13, // 23: capguard.v1.BreakerConfig.open_for:type_name -> google.protobuf.Duration
+	13, // 24: capguard.v1.BreakerConfig.probe_timeout:type_name -> google.protobuf.Duration
+	12, // 25: capguard.v1.MethodConfig.outcomes:type_name -> capguard.v1.MethodConfig.OutcomesEntry
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_capguard_v1_config_proto_init() }
@@ -1206,15 +1331,16 @@ func file_capguard_v1_config_proto_init() {
 	if File_capguard_v1_config_proto != nil {
 		return
 	}
-	file_capguard_v1_config_proto_msgTypes[6].OneofWrappers = []any{}
+	file_capguard_v1_config_proto_msgTypes[5].OneofWrappers = []any{}
 	file_capguard_v1_config_proto_msgTypes[7].OneofWrappers = []any{}
+	file_capguard_v1_config_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_capguard_v1_config_proto_rawDesc), len(file_capguard_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

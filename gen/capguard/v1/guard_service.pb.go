@@ -206,6 +206,144 @@ func (Endpoint_State) EnumDescriptor() ([]byte, []int) {
 	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{4, 0}
 }
 
+// The checks, in the order in which a call meets them.
+type Rule_Kind int32
+
+const (
+	// Not a rule; never sent.
+	Rule_KIND_UNSPECIFIED Rule_Kind = 0
+	// The guard refuses all calls while it shuts down.
+	Rule_KIND_DRAIN Rule_Kind = 1
+	// The flag of the call's feature.
+	Rule_KIND_FLAG Rule_Kind = 2
+	// Whether the time that the call has left is enough for its method.
+	Rule_KIND_DEADLINE Rule_Kind = 3
+	// The breaker of the back-end.
+	Rule_KIND_BREAKER Rule_Kind = 4
+	// The share of retries that a short back-end is given.
+	Rule_KIND_RETRY_BUDGET Rule_Kind = 5
+	// How many calls may be at the back-end.
+	Rule_KIND_LIMIT Rule_Kind = 6
+	// The line before the back-end.
+	Rule_KIND_QUEUE Rule_Kind = 7
+	// Whether an address of the back-end can be reached.
+	Rule_KIND_ENDPOINT Rule_Kind = 8
+)
+
+// Enum value maps for Rule_Kind.
+var (
+	Rule_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_DRAIN",
+		2: "KIND_FLAG",
+		3: "KIND_DEADLINE",
+		4: "KIND_BREAKER",
+		5: "KIND_RETRY_BUDGET",
+		6: "KIND_LIMIT",
+		7: "KIND_QUEUE",
+		8: "KIND_ENDPOINT",
+	}
+	Rule_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED":  0,
+		"KIND_DRAIN":        1,
+		"KIND_FLAG":         2,
+		"KIND_DEADLINE":     3,
+		"KIND_BREAKER":      4,
+		"KIND_RETRY_BUDGET": 5,
+		"KIND_LIMIT":        6,
+		"KIND_QUEUE":        7,
+		"KIND_ENDPOINT":     8,
+	}
+)
+
+func (x Rule_Kind) Enum() *Rule_Kind {
+	p := new(Rule_Kind)
+	*p = x
+	return p
+}
+
+func (x Rule_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rule_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_capguard_v1_guard_service_proto_enumTypes[3].Descriptor()
+}
+
+func (Rule_Kind) Type() protoreflect.EnumType {
+	return &file_capguard_v1_guard_service_proto_enumTypes[3]
+}
+
+func (x Rule_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rule_Kind.Descriptor instead.
+func (Rule_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{17, 0}
+}
+
+// What a rule does to a call.
+type Rule_Verdict int32
+
+const (
+	// Not a verdict; never sent.
+	Rule_VERDICT_UNSPECIFIED Rule_Verdict = 0
+	// Calls pass.
+	Rule_VERDICT_PASS Rule_Verdict = 1
+	// Some calls pass and some are refused; the explanation says which.
+	Rule_VERDICT_DEPENDS Rule_Verdict = 2
+	// Calls have to wait.
+	Rule_VERDICT_WAIT Rule_Verdict = 3
+	// Calls are refused.
+	Rule_VERDICT_REFUSE Rule_Verdict = 4
+)
+
+// Enum value maps for Rule_Verdict.
+var (
+	Rule_Verdict_name = map[int32]string{
+		0: "VERDICT_UNSPECIFIED",
+		1: "VERDICT_PASS",
+		2: "VERDICT_DEPENDS",
+		3: "VERDICT_WAIT",
+		4: "VERDICT_REFUSE",
+	}
+	Rule_Verdict_value = map[string]int32{
+		"VERDICT_UNSPECIFIED": 0,
+		"VERDICT_PASS":        1,
+		"VERDICT_DEPENDS":     2,
+		"VERDICT_WAIT":        3,
+		"VERDICT_REFUSE":      4,
+	}
+)
+
+func (x Rule_Verdict) Enum() *Rule_Verdict {
+	p := new(Rule_Verdict)
+	*p = x
+	return p
+}
+
+func (x Rule_Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rule_Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_capguard_v1_guard_service_proto_enumTypes[4].Descriptor()
+}
+
+func (Rule_Verdict) Type() protoreflect.EnumType {
+	return &file_capguard_v1_guard_service_proto_enumTypes[4]
+}
+
+func (x Rule_Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rule_Verdict.Descriptor instead.
+func (Rule_Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{17, 1}
+}
+
 // Backend is one guarded back-end and its state now.
 type Backend struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -632,7 +770,20 @@ type Endpoint struct {
 	// Its state.
 	State Endpoint_State `protobuf:"varint,2,opt,name=state,proto3,enum=capguard.v1.Endpoint_State" json:"state,omitempty"`
 	// Calls and streams on it now.
-	InFlight      int64 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	InFlight int64 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// The address, of which a target that is a name may have several; empty while the name is not resolved.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// How many calls it may have now. `Limit.current` is the sum over the addresses that calls go to.
+	Limit int32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Why: a word and the figures behind it.
+	LimitReason string `protobuf:"bytes,6,opt,name=limit_reason,json=limitReason,proto3" json:"limit_reason,omitempty"`
+	// How long good unary calls take there, the last ones counting most; absent while that is not known.
+	Latency *durationpb.Duration `protobuf:"bytes,7,opt,name=latency,proto3" json:"latency,omitempty"`
+	// From 1, full, to 0. It falls with every failure, and returns with successes and with time.
+	Trust float64 `protobuf:"fixed64,8,opt,name=trust,proto3" json:"trust,omitempty"`
+	// True when it is so much slower, or fails so much more, than the others that it only gets one call at a time, to see whether it is
+	// well again.
+	Suspect       bool `protobuf:"varint,9,opt,name=suspect,proto3" json:"suspect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -686,6 +837,48 @@ func (x *Endpoint) GetInFlight() int64 {
 		return x.InFlight
 	}
 	return 0
+}
+
+func (x *Endpoint) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Endpoint) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Endpoint) GetLimitReason() string {
+	if x != nil {
+		return x.LimitReason
+	}
+	return ""
+}
+
+func (x *Endpoint) GetLatency() *durationpb.Duration {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *Endpoint) GetTrust() float64 {
+	if x != nil {
+		return x.Trust
+	}
+	return 0
+}
+
+func (x *Endpoint) GetSuspect() bool {
+	if x != nil {
+		return x.Suspect
+	}
+	return false
 }
 
 // ListBackendsRequest asks for all back-ends.
@@ -1366,6 +1559,865 @@ func (x *SetLimitResponse) GetBackend() *Backend {
 	return nil
 }
 
+// Rule is one of the checks that a call goes through, as it stands now.
+type Rule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which rule.
+	Kind Rule_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=capguard.v1.Rule_Kind" json:"kind,omitempty"`
+	// What it does to a call now. It is what the rule finds, also in the modes in which nothing follows from it.
+	Verdict Rule_Verdict `protobuf:"varint,2,opt,name=verdict,proto3,enum=capguard.v1.Rule_Verdict" json:"verdict,omitempty"`
+	// The reason that a refusal by it has, e.g. `BREAKER_OPEN`; empty when it refuses nobody.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Why, in one sentence with the figures behind it.
+	Explanation string `protobuf:"bytes,4,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// The figures of the sentence, by the names that refusals use in their ErrorInfo.
+	Figures       map[string]string `protobuf:"bytes,5,rep,name=figures,proto3" json:"figures,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rule) Reset() {
+	*x = Rule{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rule) ProtoMessage() {}
+
+func (x *Rule) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rule.ProtoReflect.Descriptor instead.
+func (*Rule) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Rule) GetKind() Rule_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Rule_KIND_UNSPECIFIED
+}
+
+func (x *Rule) GetVerdict() Rule_Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Rule_VERDICT_UNSPECIFIED
+}
+
+func (x *Rule) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Rule) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
+func (x *Rule) GetFigures() map[string]string {
+	if x != nil {
+		return x.Figures
+	}
+	return nil
+}
+
+// Decision is one call that was refused, with what the guard knew at that moment.
+type Decision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// The back-end, `backends/{backend}`.
+	Backend string `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
+	// Full name of the method, `/package.Service/Method`; `other` beyond the bound of 1,000 methods.
+	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// The feature; empty without one.
+	Feature string `protobuf:"bytes,4,opt,name=feature,proto3" json:"feature,omitempty"`
+	// Whose call it was; empty when it did not say.
+	Tenant string `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// How critical it was, e.g. `SHEDDABLE`.
+	Criticality string `protobuf:"bytes,6,opt,name=criticality,proto3" json:"criticality,omitempty"`
+	// How often it had been tried before.
+	Attempt int32 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// The rule that decided.
+	Rule Rule_Kind `protobuf:"varint,8,opt,name=rule,proto3,enum=capguard.v1.Rule_Kind" json:"rule,omitempty"`
+	// Why, e.g. `LIMIT_REACHED`.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// True when mode observe let the call pass all the same.
+	Observed bool `protobuf:"varint,10,opt,name=observed,proto3" json:"observed,omitempty"`
+	// What its caller was told; of an observed one, what it would have been told.
+	Message string `protobuf:"bytes,11,opt,name=message,proto3" json:"message,omitempty"`
+	// Every variable of the message, as the caller has them in ErrorInfo.
+	Variables map[string]string `protobuf:"bytes,12,rep,name=variables,proto3" json:"variables,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How many calls might be at the back-end; of a stream, how many streams.
+	Limit int32 `protobuf:"varint,13,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How many were.
+	InFlight int64 `protobuf:"varint,14,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// How many waited in line.
+	Queued int64 `protobuf:"varint,15,opt,name=queued,proto3" json:"queued,omitempty"`
+	// The least critical class of which a call was among the last 64 admitted, e.g. `CRITICAL`.
+	Threshold string `protobuf:"bytes,16,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	// The state of the breaker.
+	Breaker Breaker_State `protobuf:"varint,17,opt,name=breaker,proto3,enum=capguard.v1.Breaker_State" json:"breaker,omitempty"`
+	// How long the call had waited in line.
+	Wait *durationpb.Duration `protobuf:"bytes,18,opt,name=wait,proto3" json:"wait,omitempty"`
+	// When a retry may help; absent when it never does.
+	RetryAfter *durationpb.Duration `protobuf:"bytes,19,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	// The trace that the call belonged to, 32 hexadecimal digits; empty when it did not say.
+	TraceId       string `protobuf:"bytes,20,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Decision) Reset() {
+	*x = Decision{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Decision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Decision) ProtoMessage() {}
+
+func (x *Decision) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Decision.ProtoReflect.Descriptor instead.
+func (*Decision) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Decision) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Decision) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *Decision) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Decision) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *Decision) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Decision) GetCriticality() string {
+	if x != nil {
+		return x.Criticality
+	}
+	return ""
+}
+
+func (x *Decision) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Decision) GetRule() Rule_Kind {
+	if x != nil {
+		return x.Rule
+	}
+	return Rule_KIND_UNSPECIFIED
+}
+
+func (x *Decision) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Decision) GetObserved() bool {
+	if x != nil {
+		return x.Observed
+	}
+	return false
+}
+
+func (x *Decision) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Decision) GetVariables() map[string]string {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *Decision) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Decision) GetInFlight() int64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Decision) GetQueued() int64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *Decision) GetThreshold() string {
+	if x != nil {
+		return x.Threshold
+	}
+	return ""
+}
+
+func (x *Decision) GetBreaker() Breaker_State {
+	if x != nil {
+		return x.Breaker
+	}
+	return Breaker_STATE_UNSPECIFIED
+}
+
+func (x *Decision) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *Decision) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
+func (x *Decision) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+// Change is one change of a limit, a breaker or a mode.
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// What changed: `limit`, `breaker` or `mode`.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// What it was before.
+	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	// What it is since.
+	To string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	// Why: a word and the figures behind it.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who, if it was an operator.
+	Actor         string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Change) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Change) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Change) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Change) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Change) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Change) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+// Records tells how far back and how completely refusals are recorded.
+type Records struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many refusals are on record, of all methods.
+	Kept int64 `protobuf:"varint,1,opt,name=kept,proto3" json:"kept,omitempty"`
+	// When the oldest of them happened; absent without any.
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// How many refusals since the start were counted only, because too many came at once.
+	Unrecorded    int64 `protobuf:"varint,3,opt,name=unrecorded,proto3" json:"unrecorded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Records) Reset() {
+	*x = Records{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Records) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Records) ProtoMessage() {}
+
+func (x *Records) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Records.ProtoReflect.Descriptor instead.
+func (*Records) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Records) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *Records) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Records) GetUnrecorded() int64 {
+	if x != nil {
+		return x.Unrecorded
+	}
+	return 0
+}
+
+// ExplainRequest asks about a method, or about a trace.
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `backends/{backend}` or the bare id; may be left out when there is only one, and with `trace_id`: then all are searched.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What is to be explained.
+	//
+	// Types that are valid to be assigned to Subject:
+	//
+	//	*ExplainRequest_Method
+	//	*ExplainRequest_TraceId
+	Subject isExplainRequest_Subject `protobuf_oneof:"subject"`
+	// The feature that the call names in its metadata; left out, the one that the configuration gives to the method.
+	Feature string `protobuf:"bytes,4,opt,name=feature,proto3" json:"feature,omitempty"`
+	// Whose call it is; the budget of retries is kept for each tenant.
+	Tenant        string `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ExplainRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetSubject() isExplainRequest_Subject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetMethod() string {
+	if x != nil {
+		if x, ok := x.Subject.(*ExplainRequest_Method); ok {
+			return x.Method
+		}
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetTraceId() string {
+	if x != nil {
+		if x, ok := x.Subject.(*ExplainRequest_TraceId); ok {
+			return x.TraceId
+		}
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *ExplainRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+type isExplainRequest_Subject interface {
+	isExplainRequest_Subject()
+}
+
+type ExplainRequest_Method struct {
+	// Full name of a method that was called before, `/package.Service/Method`.
+	Method string `protobuf:"bytes,2,opt,name=method,proto3,oneof"`
+}
+
+type ExplainRequest_TraceId struct {
+	// A trace, 32 hexadecimal digits, of which a call was refused lately.
+	TraceId string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3,oneof"`
+}
+
+func (*ExplainRequest_Method) isExplainRequest_Subject() {}
+
+func (*ExplainRequest_TraceId) isExplainRequest_Subject() {}
+
+// ExplainResponse explains decisions.
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The back-end, `backends/{backend}`.
+	Backend string `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	// The method; of a trace, that of its last refusal.
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// In one sentence: what happens to a first attempt of the method now, and which rule decides; of a trace, which rule decided.
+	Summary string `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
+	// What decisions do here now.
+	Mode Mode `protobuf:"varint,4,opt,name=mode,proto3,enum=capguard.v1.Mode" json:"mode,omitempty"`
+	// The rule that decides on a first attempt of the method now; unspecified when the call passes.
+	Decides Rule_Kind `protobuf:"varint,5,opt,name=decides,proto3,enum=capguard.v1.Rule_Kind" json:"decides,omitempty"`
+	// All rules in the order in which a call meets them, as they stand now.
+	Rules []*Rule `protobuf:"bytes,6,rep,name=rules,proto3" json:"rules,omitempty"`
+	// The last refusals on record: of the method at most 10, of the trace at most 100, newest first.
+	Decisions []*Decision `protobuf:"bytes,7,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// The last changes: at most 20 of the limit and 20 others, newest first.
+	Changes []*Change `protobuf:"bytes,8,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Refused calls of the method since the start, by reason.
+	Refused map[string]int64 `protobuf:"bytes,9,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Calls of the method since the start that mode observe let pass, by the reason why they would have been refused.
+	WouldRefuse map[string]int64 `protobuf:"bytes,10,rep,name=would_refuse,json=wouldRefuse,proto3" json:"would_refuse,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// How far back, and how completely, refusals are recorded.
+	Records       *Records `protobuf:"bytes,11,opt,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ExplainResponse) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *ExplainResponse) GetDecides() Rule_Kind {
+	if x != nil {
+		return x.Decides
+	}
+	return Rule_KIND_UNSPECIFIED
+}
+
+func (x *ExplainResponse) GetRules() []*Rule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRefused() map[string]int64 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetWouldRefuse() map[string]int64 {
+	if x != nil {
+		return x.WouldRefuse
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRecords() *Records {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// WatchDecisionsRequest says which refusals are wanted: those that match every field that is given.
+type WatchDecisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `backends/{backend}` or the bare id; may be left out when there is only one.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only those of this feature.
+	Feature string `protobuf:"bytes,2,opt,name=feature,proto3" json:"feature,omitempty"`
+	// Only those of this method, `/package.Service/Method`.
+	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// Only those of this tenant.
+	Tenant string `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Only those for this reason, e.g. `QUEUE_TIMEOUT`.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// At most so many a second, 1 to 100; 0 means 10. What is beyond is counted in `skipped`.
+	MaxPerSecond int32 `protobuf:"varint,6,opt,name=max_per_second,json=maxPerSecond,proto3" json:"max_per_second,omitempty"`
+	// Send also what mode observe lets pass, marked as `observed`.
+	IncludeObserved bool `protobuf:"varint,7,opt,name=include_observed,json=includeObserved,proto3" json:"include_observed,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *WatchDecisionsRequest) Reset() {
+	*x = WatchDecisionsRequest{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchDecisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchDecisionsRequest) ProtoMessage() {}
+
+func (x *WatchDecisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchDecisionsRequest.ProtoReflect.Descriptor instead.
+func (*WatchDecisionsRequest) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *WatchDecisionsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WatchDecisionsRequest) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *WatchDecisionsRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *WatchDecisionsRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *WatchDecisionsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *WatchDecisionsRequest) GetMaxPerSecond() int32 {
+	if x != nil {
+		return x.MaxPerSecond
+	}
+	return 0
+}
+
+func (x *WatchDecisionsRequest) GetIncludeObserved() bool {
+	if x != nil {
+		return x.IncludeObserved
+	}
+	return false
+}
+
+// WatchDecisionsResponse brings refusals. One comes soon after a refusal, and one at least every five seconds.
+type WatchDecisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The refusals, oldest first.
+	Decisions []*Decision `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// How many more matched since the last message and are not sent, because they were too many or the watcher read too slowly.
+	Skipped       int64 `protobuf:"varint,2,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchDecisionsResponse) Reset() {
+	*x = WatchDecisionsResponse{}
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchDecisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchDecisionsResponse) ProtoMessage() {}
+
+func (x *WatchDecisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_capguard_v1_guard_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchDecisionsResponse.ProtoReflect.Descriptor instead.
+func (*WatchDecisionsResponse) Descriptor() ([]byte, []int) {
+	return file_capguard_v1_guard_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *WatchDecisionsResponse) GetDecisions() []*Decision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *WatchDecisionsResponse) GetSkipped() int64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
 var File_capguard_v1_guard_service_proto protoreflect.FileDescriptor
 
 const file_capguard_v1_guard_service_proto_rawDesc = "" +
@@ -1423,11 +2475,17 @@ const file_capguard_v1_guard_service_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a>\n" +
 	"\x10WouldRefuseEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xdb\x01\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x93\x03\n" +
 	"\bEndpoint\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x121\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1b.capguard.v1.Endpoint.StateR\x05state\x12\x1b\n" +
-	"\tin_flight\x18\x03 \x01(\x03R\binFlight\"g\n" +
+	"\tin_flight\x18\x03 \x01(\x03R\binFlight\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12!\n" +
+	"\flimit_reason\x18\x06 \x01(\tR\vlimitReason\x123\n" +
+	"\alatency\x18\a \x01(\v2\x19.google.protobuf.DurationR\alatency\x12\x14\n" +
+	"\x05trust\x18\b \x01(\x01R\x05trust\x12\x18\n" +
+	"\asuspect\x18\t \x01(\bR\asuspect\"g\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1477,12 +2535,116 @@ const file_capguard_v1_guard_service_proto_rawDesc = "" +
 	"\x04_maxB\x0e\n" +
 	"\f_max_streams\"B\n" +
 	"\x10SetLimitResponse\x12.\n" +
-	"\abackend\x18\x01 \x01(\v2\x14.capguard.v1.BackendR\abackend*N\n" +
+	"\abackend\x18\x01 \x01(\v2\x14.capguard.v1.BackendR\abackend\"\xb5\x04\n" +
+	"\x04Rule\x12*\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x16.capguard.v1.Rule.KindR\x04kind\x123\n" +
+	"\averdict\x18\x02 \x01(\x0e2\x19.capguard.v1.Rule.VerdictR\averdict\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12 \n" +
+	"\vexplanation\x18\x04 \x01(\tR\vexplanation\x128\n" +
+	"\afigures\x18\x05 \x03(\v2\x1e.capguard.v1.Rule.FiguresEntryR\afigures\x1a:\n" +
+	"\fFiguresEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaa\x01\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"KIND_DRAIN\x10\x01\x12\r\n" +
+	"\tKIND_FLAG\x10\x02\x12\x11\n" +
+	"\rKIND_DEADLINE\x10\x03\x12\x10\n" +
+	"\fKIND_BREAKER\x10\x04\x12\x15\n" +
+	"\x11KIND_RETRY_BUDGET\x10\x05\x12\x0e\n" +
+	"\n" +
+	"KIND_LIMIT\x10\x06\x12\x0e\n" +
+	"\n" +
+	"KIND_QUEUE\x10\a\x12\x11\n" +
+	"\rKIND_ENDPOINT\x10\b\"o\n" +
+	"\aVerdict\x12\x17\n" +
+	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fVERDICT_PASS\x10\x01\x12\x13\n" +
+	"\x0fVERDICT_DEPENDS\x10\x02\x12\x10\n" +
+	"\fVERDICT_WAIT\x10\x03\x12\x12\n" +
+	"\x0eVERDICT_REFUSE\x10\x04\"\xfb\x05\n" +
+	"\bDecision\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
+	"\abackend\x18\x02 \x01(\tR\abackend\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12\x18\n" +
+	"\afeature\x18\x04 \x01(\tR\afeature\x12\x16\n" +
+	"\x06tenant\x18\x05 \x01(\tR\x06tenant\x12 \n" +
+	"\vcriticality\x18\x06 \x01(\tR\vcriticality\x12\x18\n" +
+	"\aattempt\x18\a \x01(\x05R\aattempt\x12*\n" +
+	"\x04rule\x18\b \x01(\x0e2\x16.capguard.v1.Rule.KindR\x04rule\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1a\n" +
+	"\bobserved\x18\n" +
+	" \x01(\bR\bobserved\x12\x18\n" +
+	"\amessage\x18\v \x01(\tR\amessage\x12B\n" +
+	"\tvariables\x18\f \x03(\v2$.capguard.v1.Decision.VariablesEntryR\tvariables\x12\x14\n" +
+	"\x05limit\x18\r \x01(\x05R\x05limit\x12\x1b\n" +
+	"\tin_flight\x18\x0e \x01(\x03R\binFlight\x12\x16\n" +
+	"\x06queued\x18\x0f \x01(\x03R\x06queued\x12\x1c\n" +
+	"\tthreshold\x18\x10 \x01(\tR\tthreshold\x124\n" +
+	"\abreaker\x18\x11 \x01(\x0e2\x1a.capguard.v1.Breaker.StateR\abreaker\x12-\n" +
+	"\x04wait\x18\x12 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12:\n" +
+	"\vretry_after\x18\x13 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryAfter\x12\x19\n" +
+	"\btrace_id\x18\x14 \x01(\tR\atraceId\x1a<\n" +
+	"\x0eVariablesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9e\x01\n" +
+	"\x06Change\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\x06 \x01(\tR\x05actor\"o\n" +
+	"\aRecords\x12\x12\n" +
+	"\x04kept\x18\x01 \x01(\x03R\x04kept\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1e\n" +
+	"\n" +
+	"unrecorded\x18\x03 \x01(\x03R\n" +
+	"unrecorded\"\x98\x01\n" +
+	"\x0eExplainRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\x06method\x18\x02 \x01(\tH\x00R\x06method\x12\x1b\n" +
+	"\btrace_id\x18\x03 \x01(\tH\x00R\atraceId\x12\x18\n" +
+	"\afeature\x18\x04 \x01(\tR\afeature\x12\x16\n" +
+	"\x06tenant\x18\x05 \x01(\tR\x06tenantB\t\n" +
+	"\asubject\"\x86\x05\n" +
+	"\x0fExplainResponse\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
+	"\asummary\x18\x03 \x01(\tR\asummary\x12%\n" +
+	"\x04mode\x18\x04 \x01(\x0e2\x11.capguard.v1.ModeR\x04mode\x120\n" +
+	"\adecides\x18\x05 \x01(\x0e2\x16.capguard.v1.Rule.KindR\adecides\x12'\n" +
+	"\x05rules\x18\x06 \x03(\v2\x11.capguard.v1.RuleR\x05rules\x123\n" +
+	"\tdecisions\x18\a \x03(\v2\x15.capguard.v1.DecisionR\tdecisions\x12-\n" +
+	"\achanges\x18\b \x03(\v2\x13.capguard.v1.ChangeR\achanges\x12C\n" +
+	"\arefused\x18\t \x03(\v2).capguard.v1.ExplainResponse.RefusedEntryR\arefused\x12P\n" +
+	"\fwould_refuse\x18\n" +
+	" \x03(\v2-.capguard.v1.ExplainResponse.WouldRefuseEntryR\vwouldRefuse\x12.\n" +
+	"\arecords\x18\v \x01(\v2\x14.capguard.v1.RecordsR\arecords\x1a:\n" +
+	"\fRefusedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a>\n" +
+	"\x10WouldRefuseEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xde\x01\n" +
+	"\x15WatchDecisionsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\afeature\x18\x02 \x01(\tR\afeature\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12\x16\n" +
+	"\x06tenant\x18\x04 \x01(\tR\x06tenant\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12$\n" +
+	"\x0emax_per_second\x18\x06 \x01(\x05R\fmaxPerSecond\x12)\n" +
+	"\x10include_observed\x18\a \x01(\bR\x0fincludeObserved\"g\n" +
+	"\x16WatchDecisionsResponse\x123\n" +
+	"\tdecisions\x18\x01 \x03(\v2\x15.capguard.v1.DecisionR\tdecisions\x12\x18\n" +
+	"\askipped\x18\x02 \x01(\x03R\askipped*N\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fMODE_ENFORCE\x10\x01\x12\x10\n" +
 	"\fMODE_OBSERVE\x10\x02\x12\f\n" +
-	"\bMODE_OFF\x10\x032\xfa\x03\n" +
+	"\bMODE_OFF\x10\x032\xa2\x05\n" +
 	"\fGuardService\x12X\n" +
 	"\fListBackends\x12 .capguard.v1.ListBackendsRequest\x1a!.capguard.v1.ListBackendsResponse\"\x03\x90\x02\x01\x12R\n" +
 	"\n" +
@@ -1490,7 +2652,9 @@ const file_capguard_v1_guard_service_proto_rawDesc = "" +
 	"\rWatchBackends\x12!.capguard.v1.WatchBackendsRequest\x1a\".capguard.v1.WatchBackendsResponse0\x01\x12S\n" +
 	"\fForceBreaker\x12 .capguard.v1.ForceBreakerRequest\x1a!.capguard.v1.ForceBreakerResponse\x12D\n" +
 	"\aSetMode\x12\x1b.capguard.v1.SetModeRequest\x1a\x1c.capguard.v1.SetModeResponse\x12G\n" +
-	"\bSetLimit\x12\x1c.capguard.v1.SetLimitRequest\x1a\x1d.capguard.v1.SetLimitResponseB9Z7github.com/capguard/capguard/gen/capguard/v1;capguardv1b\x06proto3"
+	"\bSetLimit\x12\x1c.capguard.v1.SetLimitRequest\x1a\x1d.capguard.v1.SetLimitResponse\x12I\n" +
+	"\aExplain\x12\x1b.capguard.v1.ExplainRequest\x1a\x1c.capguard.v1.ExplainResponse\"\x03\x90\x02\x01\x12[\n" +
+	"\x0eWatchDecisions\x12\".capguard.v1.WatchDecisionsRequest\x1a#.capguard.v1.WatchDecisionsResponse0\x01B9Z7github.com/capguard/capguard/gen/capguard/v1;capguardv1b\x06proto3"
 
 var (
 	file_capguard_v1_guard_service_proto_rawDescOnce sync.Once
@@ -1504,73 +2668,112 @@ func file_capguard_v1_guard_service_proto_rawDescGZIP() []byte {
 	return file_capguard_v1_guard_service_proto_rawDescData
 }
 
-var file_capguard_v1_guard_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_capguard_v1_guard_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_capguard_v1_guard_service_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_capguard_v1_guard_service_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_capguard_v1_guard_service_proto_goTypes = []any{
-	(Mode)(0),                     // 0: capguard.v1.Mode
-	(Breaker_State)(0),            // 1: capguard.v1.Breaker.State
-	(Endpoint_State)(0),           // 2: capguard.v1.Endpoint.State
-	(*Backend)(nil),               // 3: capguard.v1.Backend
-	(*Breaker)(nil),               // 4: capguard.v1.Breaker
-	(*Limit)(nil),                 // 5: capguard.v1.Limit
-	(*Rates)(nil),                 // 6: capguard.v1.Rates
-	(*Endpoint)(nil),              // 7: capguard.v1.Endpoint
-	(*ListBackendsRequest)(nil),   // 8: capguard.v1.ListBackendsRequest
-	(*ListBackendsResponse)(nil),  // 9: capguard.v1.ListBackendsResponse
-	(*GetBackendRequest)(nil),     // 10: capguard.v1.GetBackendRequest
-	(*GetBackendResponse)(nil),    // 11: capguard.v1.GetBackendResponse
-	(*WatchBackendsRequest)(nil),  // 12: capguard.v1.WatchBackendsRequest
-	(*WatchBackendsResponse)(nil), // 13: capguard.v1.WatchBackendsResponse
-	(*ForceBreakerRequest)(nil),   // 14: capguard.v1.ForceBreakerRequest
-	(*ForceBreakerResponse)(nil),  // 15: capguard.v1.ForceBreakerResponse
-	(*SetModeRequest)(nil),        // 16: capguard.v1.SetModeRequest
-	(*SetModeResponse)(nil),       // 17: capguard.v1.SetModeResponse
-	(*SetLimitRequest)(nil),       // 18: capguard.v1.SetLimitRequest
-	(*SetLimitResponse)(nil),      // 19: capguard.v1.SetLimitResponse
-	nil,                           // 20: capguard.v1.Rates.RefusedEntry
-	nil,                           // 21: capguard.v1.Rates.WouldRefuseEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(Mode)(0),                      // 0: capguard.v1.Mode
+	(Breaker_State)(0),             // 1: capguard.v1.Breaker.State
+	(Endpoint_State)(0),            // 2: capguard.v1.Endpoint.State
+	(Rule_Kind)(0),                 // 3: capguard.v1.Rule.Kind
+	(Rule_Verdict)(0),              // 4: capguard.v1.Rule.Verdict
+	(*Backend)(nil),                // 5: capguard.v1.Backend
+	(*Breaker)(nil),                // 6: capguard.v1.Breaker
+	(*Limit)(nil),                  // 7: capguard.v1.Limit
+	(*Rates)(nil),                  // 8: capguard.v1.Rates
+	(*Endpoint)(nil),               // 9: capguard.v1.Endpoint
+	(*ListBackendsRequest)(nil),    // 10: capguard.v1.ListBackendsRequest
+	(*ListBackendsResponse)(nil),   // 11: capguard.v1.ListBackendsResponse
+	(*GetBackendRequest)(nil),      // 12: capguard.v1.GetBackendRequest
+	(*GetBackendResponse)(nil),     // 13: capguard.v1.GetBackendResponse
+	(*WatchBackendsRequest)(nil),   // 14: capguard.v1.WatchBackendsRequest
+	(*WatchBackendsResponse)(nil),  // 15: capguard.v1.WatchBackendsResponse
+	(*ForceBreakerRequest)(nil),    // 16: capguard.v1.ForceBreakerRequest
+	(*ForceBreakerResponse)(nil),   // 17: capguard.v1.ForceBreakerResponse
+	(*SetModeRequest)(nil),         // 18: capguard.v1.SetModeRequest
+	(*SetModeResponse)(nil),        // 19: capguard.v1.SetModeResponse
+	(*SetLimitRequest)(nil),        // 20: capguard.v1.SetLimitRequest
+	(*SetLimitResponse)(nil),       // 21: capguard.v1.SetLimitResponse
+	(*Rule)(nil),                   // 22: capguard.v1.Rule
+	(*Decision)(nil),               // 23: capguard.v1.Decision
+	(*Change)(nil),                 // 24: capguard.v1.Change
+	(*Records)(nil),                // 25: capguard.v1.Records
+	(*ExplainRequest)(nil),         // 26: capguard.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 27: capguard.v1.ExplainResponse
+	(*WatchDecisionsRequest)(nil),  // 28: capguard.v1.WatchDecisionsRequest
+	(*WatchDecisionsResponse)(nil), // 29: capguard.v1.WatchDecisionsResponse
+	nil,                            // 30: capguard.v1.Rates.RefusedEntry
+	nil,                            // 31: capguard.v1.Rates.WouldRefuseEntry
+	nil,                            // 32: capguard.v1.Rule.FiguresEntry
+	nil,                            // 33: capguard.v1.Decision.VariablesEntry
+	nil,                            // 34: capguard.v1.ExplainResponse.RefusedEntry
+	nil,                            // 35: capguard.v1.ExplainResponse.WouldRefuseEntry
+	(*timestamppb.Timestamp)(nil),  // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
 }
 var file_capguard_v1_guard_service_proto_depIdxs = []int32{
 	0,  // 0: capguard.v1.Backend.mode:type_name -> capguard.v1.Mode
-	4,  // 1: capguard.v1.Backend.breaker:type_name -> capguard.v1.Breaker
-	5,  // 2: capguard.v1.Backend.limit:type_name -> capguard.v1.Limit
-	6,  // 3: capguard.v1.Backend.rates:type_name -> capguard.v1.Rates
-	7,  // 4: capguard.v1.Backend.endpoints:type_name -> capguard.v1.Endpoint
+	6,  // 1: capguard.v1.Backend.breaker:type_name -> capguard.v1.Breaker
+	7,  // 2: capguard.v1.Backend.limit:type_name -> capguard.v1.Limit
+	8,  // 3: capguard.v1.Backend.rates:type_name -> capguard.v1.Rates
+	9,  // 4: capguard.v1.Backend.endpoints:type_name -> capguard.v1.Endpoint
 	1,  // 5: capguard.v1.Breaker.state:type_name -> capguard.v1.Breaker.State
-	22, // 6: capguard.v1.Breaker.since:type_name -> google.protobuf.Timestamp
-	22, // 7: capguard.v1.Breaker.expire_time:type_name -> google.protobuf.Timestamp
-	22, // 8: capguard.v1.Breaker.retry_time:type_name -> google.protobuf.Timestamp
-	22, // 9: capguard.v1.Limit.change_time:type_name -> google.protobuf.Timestamp
-	20, // 10: capguard.v1.Rates.refused:type_name -> capguard.v1.Rates.RefusedEntry
-	21, // 11: capguard.v1.Rates.would_refuse:type_name -> capguard.v1.Rates.WouldRefuseEntry
+	36, // 6: capguard.v1.Breaker.since:type_name -> google.protobuf.Timestamp
+	36, // 7: capguard.v1.Breaker.expire_time:type_name -> google.protobuf.Timestamp
+	36, // 8: capguard.v1.Breaker.retry_time:type_name -> google.protobuf.Timestamp
+	36, // 9: capguard.v1.Limit.change_time:type_name -> google.protobuf.Timestamp
+	30, // 10: capguard.v1.Rates.refused:type_name -> capguard.v1.Rates.RefusedEntry
+	31, // 11: capguard.v1.Rates.would_refuse:type_name -> capguard.v1.Rates.WouldRefuseEntry
 	2,  // 12: capguard.v1.Endpoint.state:type_name -> capguard.v1.Endpoint.State
-	3,  // 13: capguard.v1.ListBackendsResponse.backends:type_name -> capguard.v1.Backend
-	3,  // 14: capguard.v1.GetBackendResponse.backend:type_name -> capguard.v1.Backend
-	23, // 15: capguard.v1.WatchBackendsRequest.interval:type_name -> google.protobuf.Duration
-	3,  // 16: capguard.v1.WatchBackendsResponse.backends:type_name -> capguard.v1.Backend
-	23, // 17: capguard.v1.ForceBreakerRequest.ttl:type_name -> google.protobuf.Duration
-	3,  // 18: capguard.v1.ForceBreakerResponse.backend:type_name -> capguard.v1.Backend
-	3,  // 19: capguard.v1.SetModeResponse.backend:type_name -> capguard.v1.Backend
-	3,  // 20: capguard.v1.SetLimitResponse.backend:type_name -> capguard.v1.Backend
-	8,  // 21: capguard.v1.GuardService.ListBackends:input_type -> capguard.v1.ListBackendsRequest
-	10, // 22: capguard.v1.GuardService.GetBackend:input_type -> capguard.v1.GetBackendRequest
-	12, // 23: capguard.v1.GuardService.WatchBackends:input_type -> capguard.v1.WatchBackendsRequest
-	14, // 24: capguard.v1.GuardService.ForceBreaker:input_type -> capguard.v1.ForceBreakerRequest
-	16, // 25: capguard.v1.GuardService.SetMode:input_type -> capguard.v1.SetModeRequest
-	18, // 26: capguard.v1.GuardService.SetLimit:input_type -> capguard.v1.SetLimitRequest
-	9,  // 27: capguard.v1.GuardService.ListBackends:output_type -> capguard.v1.ListBackendsResponse
-	11, // 28: capguard.v1.GuardService.GetBackend:output_type -> capguard.v1.GetBackendResponse
-	13, // 29: capguard.v1.GuardService.WatchBackends:output_type -> capguard.v1.WatchBackendsResponse
-	15, // 30: capguard.v1.GuardService.ForceBreaker:output_type -> capguard.v1.ForceBreakerResponse
-	17, // 31: capguard.v1.GuardService.SetMode:output_type -> capguard.v1.SetModeResponse
-	19, // 32: capguard.v1.GuardService.SetLimit:output_type -> capguard.v1.SetLimitResponse
-	27, // [27:33] is the sub-list for method output_type
-	21, // [21:27] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	37, // 13: capguard.v1.Endpoint.latency:type_name -> google.protobuf.Duration
+	5,  // 14: capguard.v1.ListBackendsResponse.backends:type_name -> capguard.v1.Backend
+	5,  // 15: capguard.v1.GetBackendResponse.backend:type_name -> capguard.v1.Backend
+	37, // 16: capguard.v1.WatchBackendsRequest.interval:type_name -> google.protobuf.Duration
+	5,  // 17: capguard.v1.WatchBackendsResponse.backends:type_name -> capguard.v1.Backend
+	37, // 18: capguard.v1.ForceBreakerRequest.ttl:type_name -> google.protobuf.Duration
+	5,  // 19: capguard.v1.ForceBreakerResponse.backend:type_name -> capguard.v1.Backend
+	5,  // 20: capguard.v1.SetModeResponse.backend:type_name -> capguard.v1.Backend
+	5,  // 21: capguard.v1.SetLimitResponse.backend:type_name -> capguard.v1.Backend
+	3,  // 22: capguard.v1.Rule.kind:type_name -> capguard.v1.Rule.Kind
+	4,  // 23: capguard.v1.Rule.verdict:type_name -> capguard.v1.Rule.Verdict
+	32, // 24: capguard.v1.Rule.figures:type_name -> capguard.v1.Rule.FiguresEntry
+	36, // 25: capguard.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	3,  // 26: capguard.v1.Decision.rule:type_name -> capguard.v1.Rule.Kind
+	33, // 27: capguard.v1.Decision.variables:type_name -> capguard.v1.Decision.VariablesEntry
+	1,  // 28: capguard.v1.Decision.breaker:type_name -> capguard.v1.Breaker.State
+	37, // 29: capguard.v1.Decision.wait:type_name -> google.protobuf.Duration
+	37, // 30: capguard.v1.Decision.retry_after:type_name -> google.protobuf.Duration
+	36, // 31: capguard.v1.Change.time:type_name -> google.protobuf.Timestamp
+	36, // 32: capguard.v1.Records.since:type_name -> google.protobuf.Timestamp
+	0,  // 33: capguard.v1.ExplainResponse.mode:type_name -> capguard.v1.Mode
+	3,  // 34: capguard.v1.ExplainResponse.decides:type_name -> capguard.v1.Rule.Kind
+	22, // 35: capguard.v1.ExplainResponse.rules:type_name -> capguard.v1.Rule
+	23, // 36: capguard.v1.ExplainResponse.decisions:type_name -> capguard.v1.Decision
+	24, // 37: capguard.v1.ExplainResponse.changes:type_name -> capguard.v1.Change
+	34, // 38: capguard.v1.ExplainResponse.refused:type_name -> capguard.v1.ExplainResponse.RefusedEntry
+	35, // 39: capguard.v1.ExplainResponse.would_refuse:type_name -> capguard.v1.ExplainResponse.WouldRefuseEntry
+	25, // 40: capguard.v1.ExplainResponse.records:type_name -> capguard.v1.Records
+	23, // 41: capguard.v1.WatchDecisionsResponse.decisions:type_name -> capguard.v1.Decision
+	10, // 42: capguard.v1.GuardService.ListBackends:input_type -> capguard.v1.ListBackendsRequest
+	12, // 43: capguard.v1.GuardService.GetBackend:input_type -> capguard.v1.GetBackendRequest
+	14, // 44: capguard.v1.GuardService.WatchBackends:input_type -> capguard.v1.WatchBackendsRequest
+	16, // 45: capguard.v1.GuardService.ForceBreaker:input_type -> capguard.v1.ForceBreakerRequest
+	18, // 46: capguard.v1.GuardService.SetMode:input_type -> capguard.v1.SetModeRequest
+	20, // 47: capguard.v1.GuardService.SetLimit:input_type -> capguard.v1.SetLimitRequest
+	26, // 48: capguard.v1.GuardService.Explain:input_type -> capguard.v1.ExplainRequest
+	28, // 49: capguard.v1.GuardService.WatchDecisions:input_type -> capguard.v1.WatchDecisionsRequest
+	11, // 50: capguard.v1.GuardService.ListBackends:output_type -> capguard.v1.ListBackendsResponse
+	13, // 51: capguard.v1.GuardService.GetBackend:output_type -> capguard.v1.GetBackendResponse
+	15, // 52: capguard.v1.GuardService.WatchBackends:output_type -> capguard.v1.WatchBackendsResponse
+	17, // 53: capguard.v1.GuardService.ForceBreaker:output_type -> capguard.v1.ForceBreakerResponse
+	19, // 54: capguard.v1.GuardService.SetMode:output_type -> capguard.v1.SetModeResponse
+	21, // 55: capguard.v1.GuardService.SetLimit:output_type -> capguard.v1.SetLimitResponse
+	27, // 56: capguard.v1.GuardService.Explain:output_type -> capguard.v1.ExplainResponse
+	29, // 57: capguard.v1.GuardService.WatchDecisions:output_type -> capguard.v1.WatchDecisionsResponse
+	50, // [50:58] is the sub-list for method output_type
+	42, // [42:50] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_capguard_v1_guard_service_proto_init() }
@@ -1579,13 +2782,17 @@ func file_capguard_v1_guard_service_proto_init() {
 		return
 	}
 	file_capguard_v1_guard_service_proto_msgTypes[15].OneofWrappers = []any{}
+	file_capguard_v1_guard_service_proto_msgTypes[21].OneofWrappers = []any{
+		(*ExplainRequest_Method)(nil),
+		(*ExplainRequest_TraceId)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_capguard_v1_guard_service_proto_rawDesc), len(file_capguard_v1_guard_service_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   19,
+			NumEnums:      5,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

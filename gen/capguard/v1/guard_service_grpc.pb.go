@@ -19,12 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	GuardService_ListBackends_FullMethodName  = "/capguard.v1.GuardService/ListBackends"
-	GuardService_GetBackend_FullMethodName    = "/capguard.v1.GuardService/GetBackend"
-	GuardService_WatchBackends_FullMethodName = "/capguard.v1.GuardService/WatchBackends"
-	GuardService_ForceBreaker_FullMethodName  = "/capguard.v1.GuardService/ForceBreaker"
-	GuardService_SetMode_FullMethodName       = "/capguard.v1.GuardService/SetMode"
-	GuardService_SetLimit_FullMethodName      = "/capguard.v1.GuardService/SetLimit"
+	GuardService_ListBackends_FullMethodName   = "/capguard.v1.GuardService/ListBackends"
+	GuardService_GetBackend_FullMethodName     = "/capguard.v1.GuardService/GetBackend"
+	GuardService_WatchBackends_FullMethodName  = "/capguard.v1.GuardService/WatchBackends"
+	GuardService_ForceBreaker_FullMethodName   = "/capguard.v1.GuardService/ForceBreaker"
+	GuardService_SetMode_FullMethodName        = "/capguard.v1.GuardService/SetMode"
+	GuardService_SetLimit_FullMethodName       = "/capguard.v1.GuardService/SetLimit"
+	GuardService_Explain_FullMethodName        = "/capguard.v1.GuardService/Explain"
+	GuardService_WatchDecisions_FullMethodName = "/capguard.v1.GuardService/WatchDecisions"
 )
 
 // GuardServiceClient is the client API for GuardService service.
@@ -46,6 +48,10 @@ type GuardServiceClient interface {
 	SetMode(ctx context.Context, in *SetModeRequest, opts ...grpc.CallOption) (*SetModeResponse, error)
 	// Sets the bounds between which the limit moves, or fixes it. A limit below the calls in flight cuts none of them.
 	SetLimit(ctx context.Context, in *SetLimitRequest, opts ...grpc.CallOption) (*SetLimitResponse, error)
+	// Tells which rule decides on a call of a method now, or which rule refused the calls of a trace, with the state of every rule.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	// Streams the refusals that match as they happen, at a bounded rate. At most 16 may watch one back-end.
+	WatchDecisions(ctx context.Context, in *WatchDecisionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDecisionsResponse], error)
 }
 
 type guardServiceClient struct {
@@ -125,6 +131,35 @@ func (c *guardServiceClient) SetLimit(ctx context.Context, in *SetLimitRequest, 
 	return out, nil
 }
 
+func (c *guardServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, GuardService_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *guardServiceClient) WatchDecisions(ctx context.Context, in *WatchDecisionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDecisionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &GuardService_ServiceDesc.Streams[1], GuardService_WatchDecisions_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchDecisionsRequest, WatchDecisionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GuardService_WatchDecisionsClient = grpc.ServerStreamingClient[WatchDecisionsResponse]
+
 // GuardServiceServer is the server API for GuardService service.
 // All implementations must embed UnimplementedGuardServiceServer
 // for forward compatibility.
@@ -144,6 +179,10 @@ type GuardServiceServer interface {
 	SetMode(context.Context, *SetModeRequest) (*SetModeResponse, error)
 	// Sets the bounds between which the limit moves, or fixes it. A limit below the calls in flight cuts none of them.
 	SetLimit(context.Context, *SetLimitRequest) (*SetLimitResponse, error)
+	// Tells which rule decides on a call of a method now, or which rule refused the calls of a trace, with the state of every rule.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	// Streams the refusals that match as they happen, at a bounded rate. At most 16 may watch one back-end.
+	WatchDecisions(*WatchDecisionsRequest, grpc.ServerStreamingServer[WatchDecisionsResponse]) error
 	mustEmbedUnimplementedGuardServiceServer()
 }
 
@@ -171,6 +210,12 @@ func (UnimplementedGuardServiceServer) SetMode(context.Context, *SetModeRequest)
 }
 func (UnimplementedGuardServiceServer) SetLimit(context.Context, *SetLimitRequest) (*SetLimitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetLimit not implemented")
+}
+func (UnimplementedGuardServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedGuardServiceServer) WatchDecisions(*WatchDecisionsRequest, grpc.ServerStreamingServer[WatchDecisionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchDecisions not implemented")
 }
 func (UnimplementedGuardServiceServer) mustEmbedUnimplementedGuardServiceServer() {}
 func (UnimplementedGuardServiceServer) testEmbeddedByValue()                      {}
@@ -294,6 +339,35 @@ func _GuardService_SetLimit_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GuardService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GuardServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GuardService_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GuardServiceServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GuardService_WatchDecisions_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchDecisionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(GuardServiceServer).WatchDecisions(m, &grpc.GenericServerStream[WatchDecisionsRequest, WatchDecisionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type GuardService_WatchDecisionsServer = grpc.ServerStreamingServer[WatchDecisionsResponse]
+
 // GuardService_ServiceDesc is the grpc.ServiceDesc for GuardService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -321,11 +395,20 @@ var GuardService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "SetLimit",
 			Handler:    _GuardService_SetLimit_Handler,
 		},
+		{
+			MethodName: "Explain",
+			Handler:    _GuardService_Explain_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "WatchBackends",
 			Handler:       _GuardService_WatchBackends_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchDecisions",
+			Handler:       _GuardService_WatchDecisions_Handler,
 			ServerStreams: true,
 		},
 	},
