@@ -39,5 +39,6 @@ func WithBackendDialer(d func(ctx context.Context, address string) (net.Conn, er
 	return func(w *wiring) { w.dialer = d }
 }
 
-// WithStore keeps the flags in st instead of the data directory. The server closes it.
+// WithStore keeps the flags in st instead of the data directory, which is not used then: what the guards learn ends with the server, too. The
+// server closes st.
 func WithStore(st featureflags.Store) Option { return func(w *wiring) { w.store = st } }

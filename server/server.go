@@ -8,7 +8,8 @@
 //	err = s.Run(ctx) // until ctx ends; then it drains
 //
 // Invariants: when New has returned, both ports are bound, the flags are loaded and in force at every guard; nothing is served before. When
-// Run has returned, every admitted call has ended (or the drain time-out has), every goroutine too, and the store is closed.
+// Run has returned, every admitted call has ended (or the drain time-out has), every goroutine too, the store is closed, and what the guards
+// have learned is in the data directory, for the next process. (docs/design/memory.md)
 //
 // What this package does not do: it decides nothing (internal/guard), moves no frames (server/relay, by way of server/proxy), serves no commands (server/admin);
 // it reads no files but those the configuration names, and watches none.
@@ -48,6 +49,7 @@ type Server struct {
 	registry  *featureflags.Registry
 	tuner     *tuning.Tuner
 	backends  []*proxy.Backend
+	memory    *memory      // nil if there is no data directory
 	traffic   *relay.Stats // of the data port and of the connections to back-ends
 	proxy     *proxy.Proxy
 	admin     *admin.Server
@@ -69,7 +71,7 @@ func New(ctx context.Context, c *capguardv1.Config, options ...Option) (_ *Serve
 			err = errors.Join(err, s.close())
 		}
 	}()
-	steps := []func(context.Context) error{s.openPorts, s.openFlags, s.openTelemetry, s.openBackends}
+	steps := []func(context.Context) error{s.openPorts, s.openFlags, s.openTelemetry, s.openBackends, s.openMemory}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -189,6 +191,16 @@ func (s *Server) openBackends(context.Context) error {
 	return errors.Join(errs...)
 }
 
+// openMemory has the guards go on from what was learned before. The data directory is ours while the flags in it are open; a guard whose
+// flags are elsewhere has none.
+func (s *Server) openMemory(context.Context) error {
+	if s.wiring.store == nil {
+		s.memory = &memory{dir: s.config.GetDataDir(), backends: s.backends, log: s.wiring.log}
+		s.memory.recall()
+	}
+	return nil
+}
+
 func (s *Server) openProxy() error {
 	secure, err := config.ServerTLS("data port", s.config.GetTls())
 	if err != nil {
@@ -251,6 +263,9 @@ func (s *Server) Run(ctx context.Context) error {
 	tasks.Go(func() { s.registry.Run(background) })
 	tasks.Go(func() { s.tuner.Run(background) })
 	tasks.Go(func() { s.telemetry.WatchFlags(background, s.registry) })
+	if s.memory != nil {
+		tasks.Go(func() { s.memory.run(background) })
+	}
 	for _, b := range s.backends {
 		tasks.Go(func() { s.telemetry.Watch(background, b.Name(), b.Guard()) })
 	}

@@ -58,10 +58,10 @@ func NewBackend(cfg *capguardv1.BackendConfig, s guard.Settings, o BackendOption
 	if err := errors.Join(err, s.Validate()); err != nil {
 		return nil, err
 	}
-	if b.endpoints, err = newEndpoints(cfg.GetTargets(), o, b.log); err != nil {
+	b.guard = guard.New(s)
+	if b.endpoints, err = newEndpoints(cfg.GetTargets(), b.guard, o, b.log); err != nil {
 		return nil, err
 	}
-	b.guard = guard.New(s)
 	b.refuser = grpcguard.NewRefuser(b.name)
 	return b, nil
 }
@@ -76,17 +76,23 @@ func logOr(l *slog.Logger) *slog.Logger {
 // Name returns the id of the back-end.
 func (b *Backend) Name() string { return b.name }
 
+// Call returns what the guard takes a call of method for that says nothing of itself.
+func (b *Backend) Call(method string) guard.Call {
+	c := b.table.Load().lookup(method).defaults
+	c.Method = method
+	return c
+}
+
 // Guard returns the guard of the back-end.
 func (b *Backend) Guard() *guard.Guard { return b.guard }
 
 // Routes returns the patterns of the methods that lead to the back-end.
 func (b *Backend) Routes() []string { return slices.Clone(b.table.Load().texts) }
 
-// Endpoints returns the state of each of its targets, in the order of the configuration.
-func (b *Backend) Endpoints() []*capguardv1.Endpoint {
-	states := make([]*capguardv1.Endpoint, len(b.endpoints.targets))
-	for i, t := range b.endpoints.targets {
-		states[i] = t.describe()
+// Endpoints returns the state of each address of its targets, in the order of the configuration. A target without an address is listed, too.
+func (b *Backend) Endpoints() (states []*capguardv1.Endpoint) {
+	for _, t := range b.endpoints.targets {
+		states = append(states, t.describe()...)
 	}
 	return states
 }

@@ -49,6 +49,8 @@ type passage struct {
 	life     life
 	spans    spans
 	end      ending
+	requests int64       // messages of a stream that the guard was told of
+	answers  int64       // the same of its answers
 	stop     func() bool // of what ends an unguarded call when the guard stops
 }
 
@@ -118,6 +120,9 @@ func (c *passage) goOn(p guard.Permit, d guard.Decision) {
 	case to == nil:
 		c.unreachable()
 	default:
+		if d.Stream {
+			c.tellMessages() // Some may have come while it waited.
+		}
 		c.relayed.Forward(to.endpoint)
 	}
 }
@@ -128,18 +133,21 @@ func (c *passage) settle(p guard.Permit, d guard.Decision) (to *address, over bo
 	defer c.mu.Unlock()
 	c.permit, c.decision, c.settled = p, d, true
 	if !c.over && d.Admitted {
-		c.pickLocked()
+		e := p.Endpoint()
+		if c.unguarded {
+			e = c.backend.guard.Route(nil)
+		}
+		c.goLocked(addressOf(e))
 	}
 	return c.address, c.over
 }
 
-// pickLocked chooses an address, and prepares the call for it.
-func (c *passage) pickLocked() {
-	c.address = c.backend.endpoints.pick(c.address)
-	if c.address == nil {
+// goLocked prepares the call for an address, unless it is none.
+func (c *passage) goLocked(to *address) {
+	if c.address = to; to == nil {
 		return
 	}
-	c.address.begin()
+	to.begin()
 	if !c.sent.IsZero() {
 		return // It goes again.
 	}
@@ -147,6 +155,9 @@ func (c *passage) pickLocked() {
 		c.sent = time.Now()
 	}
 	c.life.sent = c.sent
+	if c.decision.Stream {
+		c.relayed.Follow()
+	}
 	c.startClientSpan()
 	c.limitTime()
 	c.watchLocked()
@@ -174,8 +185,12 @@ func (c *passage) watchLocked() {
 // Progress takes how far the call has come.
 func (c *passage) Progress(p relay.Progress) {
 	defer c.contain()
-	if p == relay.RequestComplete {
+	switch p {
+	case relay.RequestComplete:
 		c.complete()
+		return
+	case relay.MoreMessages:
+		c.tellMessages()
 		return
 	}
 	now := time.Now()
@@ -196,7 +211,20 @@ func (c *passage) Progress(p relay.Progress) {
 	if p == relay.Answered {
 		permit.Answered()
 	}
-	tell(permit, e)
+	c.tell(permit, e)
+}
+
+// tellMessages tells the guard of the messages that passed on a stream since the last time.
+func (c *passage) tellMessages() {
+	requests, answers := c.relayed.Messages()
+	c.mu.Lock()
+	sent, answered := requests-c.requests, answers-c.answers
+	c.requests, c.answers = max(c.requests, requests), max(c.answers, answers)
+	permit := c.permit
+	c.mu.Unlock()
+	if sent > 0 || answered > 0 { // Who was overtaken by another has nothing to tell.
+		permit.Messages(int(sent), int(answered))
+	}
 }
 
 // complete notes that the request is complete, which makes nobody a stream.
@@ -219,14 +247,21 @@ func (c *passage) concludeLocked(now time.Time) evidence {
 	return e
 }
 
-// tell tells the guard what has turned out.
-func tell(p guard.Permit, e evidence) {
+// tell tells the guard what has turned out. What passed on the call until now was part of it as a call, and is forgotten.
+func (c *passage) tell(p guard.Permit, e evidence) {
 	switch e {
+	case nothing:
+		return
 	case stream:
 		p.Stream()
 	case methodStream:
 		p.MethodStreams()
 	}
+	requests, answers := c.relayed.Messages()
+	c.mu.Lock()
+	c.requests, c.answers = max(c.requests, requests), max(c.answers, answers)
+	c.mu.Unlock()
+	c.relayed.Follow()
 }
 
 // Woken looks at the call again: it may have become a stream, or its deadline may have passed while its back-end had it.
@@ -237,7 +272,7 @@ func (c *passage) Woken(now time.Time) {
 	late := !c.over && !c.call.Deadline.IsZero() && !now.Before(c.call.Deadline.Add(maxSlack))
 	permit := c.permit
 	c.mu.Unlock()
-	tell(permit, e)
+	c.tell(permit, e)
 	if late {
 		st, byCaller := c.expired()
 		c.finish(st, byCaller)
@@ -264,23 +299,45 @@ const sendTime = time.Second
 // sendAgain chooses where a call goes that did not reach its endpoint. Those that were turned away go again once: a back-end that turns calls
 // away is short, and so are, most likely, its neighbours.
 func (c *passage) sendAgain(err error) (to *address, over bool) {
+	from, enough, over := c.comeBack(err)
+	if over {
+		return nil, true
+	}
+	if !enough {
+		to = addressOf(c.elsewhere(from)) // Without the lock: the guard may tell others their decisions.
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		c.goLocked(to)
+	}
+	return to, c.over
+}
+
+// comeBack takes a call off the address that it did not reach, and tells whether it has been sent often enough.
+func (c *passage) comeBack(err error) (from *address, enough, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
-		return nil, true
+		return nil, false, true
 	}
-	c.address.end(guard.Ignored, 0, time.Now())
-	enough := c.unsent >= len(c.backend.endpoints.targets) || time.Since(c.sent) >= sendTime
+	from, c.address = c.address, nil
+	from.end()
+	enough = c.unsent >= len(c.backend.endpoints.targets) || time.Since(c.sent) >= sendTime
 	c.unsent++
 	if e, ok := errors.AsType[*relay.UnsentError](err); ok && e.TurnedAway {
 		enough, c.again = enough || c.again, true
 	}
-	if enough {
-		c.address = nil
-		return nil, false
+	return from, enough, false
+}
+
+// elsewhere returns where the guard sends a call that did not reach its endpoint.
+func (c *passage) elsewhere(from *address) *guard.Endpoint {
+	if c.unguarded {
+		return c.backend.guard.Route(from.guarded)
 	}
-	c.pickLocked()
-	return c.address, false
+	e, _ := c.permit.Elsewhere()
+	return e
 }
 
 // Ended takes the end of a call that the relay has forwarded, or that waits.
@@ -382,6 +439,7 @@ func (c *passage) unreachable() {
 	c.decision.Admitted, c.decision.Reason, c.decision.RetryAfter = false, guard.BackendUnreachable, reconnectAfter()
 	d := c.decision
 	c.mu.Unlock()
+	c.backend.guard.Report(c.call, d)
 	c.relayed.Answer(c.forCaller(c.backend.refuser.Append(nil, d, c.call)))
 	c.close(status.New(codes.Unavailable, "no endpoint can be reached"), false, relay.Traffic{})
 }
@@ -431,7 +489,7 @@ func (c *passage) leave() {
 	c.mu.Unlock()
 	c.permit.Done(o) // From here on nobody writes to the passage.
 	if c.address != nil {
-		c.address.end(o, c.serviceTime(o, now), now)
+		c.address.end()
 	}
 	if c.stop != nil {
 		c.stop()
@@ -439,14 +497,6 @@ func (c *passage) leave() {
 	if !c.unguarded {
 		c.record(now)
 	}
-}
-
-// serviceTime is what the call tells of the speed of its endpoint; 0 is nothing.
-func (c *passage) serviceTime(o guard.Outcome, now time.Time) time.Duration {
-	if o != guard.Success || c.life.streaming {
-		return 0
-	}
-	return now.Sub(c.sent)
 }
 
 // outcomeLocked returns what the call told about the back-end.

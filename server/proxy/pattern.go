@@ -49,7 +49,8 @@ func (p pattern) matches(method string) bool {
 // rules are what the configuration knows of one method.
 type rules struct {
 	pattern  pattern
-	defaults guard.Call // feature, criticality and stream of calls that do not say
+	defaults guard.Call        // feature, criticality, cost and stream of calls that do not say
+	most     guard.Criticality // that they may claim
 	outcomes map[codes.Code]guard.Outcome
 }
 
@@ -89,20 +90,55 @@ func newTable(cfg *capguardv1.BackendConfig) (*table, error) {
 		}
 		t.routes = append(t.routes, p)
 	}
+	most, err := parseMost(cfg.GetMaxCriticality(), guard.CriticalPlus)
+	if err != nil {
+		errs = append(errs, err)
+	}
 	for i, m := range cfg.GetMethods() {
-		r, err := newRules(m)
+		r, err := newRules(m, most)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("methods[%d].%w", i, err))
 		}
 		t.rules = append(t.rules, r)
 	}
-	t.rules = append(t.rules, rules{pattern: pattern{prefix: true}}) // Nothing is known of all others.
+	others := rules{pattern: pattern{prefix: true}} // of which nothing is known
+	others.bound(most)
+	t.rules = append(t.rules, others)
 	return t, errors.Join(errs...)
 }
 
-func newRules(m *capguardv1.MethodConfig) (rules, error) {
-	r := rules{defaults: guard.Call{Feature: m.GetFeature(), Stream: m.GetStreaming()}, outcomes: map[codes.Code]guard.Outcome{}}
-	var err error
+// parseMost reads what callers may claim at most.
+func parseMost(s string, otherwise guard.Criticality) (guard.Criticality, error) {
+	if s == "" {
+		return otherwise, nil
+	}
+	c, ok := guard.ParseCriticality(s)
+	if !ok {
+		return c, fmt.Errorf("max_criticality: %q is unknown; want CRITICAL_PLUS, CRITICAL, SHEDDABLE_PLUS or SHEDDABLE", s)
+	}
+	return c, nil
+}
+
+// bound bounds what callers may claim. Who says nothing is not better off than who claims most.
+func (r *rules) bound(most guard.Criticality) {
+	r.most = most
+	r.defaults.Criticality = max(r.defaults.Criticality, most)
+}
+
+// newRules compiles what is known of some methods; most is what callers of the back-end may claim. What the configuration says of a method
+// is its owner's word: nobody is worse off for claiming the same.
+func newRules(m *capguardv1.MethodConfig, most guard.Criticality) (rules, error) {
+	r := rules{
+		defaults: guard.Call{Feature: m.GetFeature(), Stream: m.GetStreaming(), Cost: int(m.GetCost())},
+		outcomes: map[codes.Code]guard.Outcome{},
+	}
+	most, err := parseMost(m.GetMaxCriticality(), most)
+	if err != nil {
+		return rules{}, err
+	}
+	if m.GetCriticality() == "" {
+		r.bound(most)
+	}
 	if r.pattern, err = parsePattern(m.GetPattern()); err != nil {
 		return rules{}, fmt.Errorf("pattern: %w", err)
 	}
@@ -114,6 +150,7 @@ func newRules(m *capguardv1.MethodConfig) (rules, error) {
 		if r.defaults.Criticality, ok = guard.ParseCriticality(c); !ok {
 			return rules{}, fmt.Errorf("criticality: %q is unknown; want CRITICAL_PLUS, CRITICAL, SHEDDABLE_PLUS or SHEDDABLE", c)
 		}
+		r.most = min(most, r.defaults.Criticality)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.GetOutcomes())) {
 		code, outcome, err := parseOutcome(name, m.GetOutcomes()[name])

@@ -3,11 +3,14 @@ package proxy
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/internal/grpcguard"
+	"github.com/capguard/capguard/internal/guard"
 )
 
 func TestPatterns(t *testing.T) {
@@ -55,6 +58,67 @@ func TestTheFirstMatchCounts(t *testing.T) {
 			if got := table.lookup(m).defaults.Feature; got != want {
 				t.Errorf("feature of %s = %q, want %q", m, got, want)
 			}
+		}
+	}
+}
+
+// What callers may claim is the back-end's word, or the method's; the owner's own word stands, and nobody is worse off for saying it.
+func TestBoundsOfClaims(t *testing.T) {
+	tests := []struct {
+		name                       string
+		backend, bound, own        string // max_criticality of the back-end and of the method, criticality of the method
+		silent, claimed, claimLess guard.Criticality
+	}{
+		{"no bound", "", "", "", guard.Critical, guard.CriticalPlus, guard.Sheddable},
+		{"of the back-end", "CRITICAL", "", "", guard.Critical, guard.Critical, guard.Sheddable},
+		{"of the method", "", "CRITICAL", "", guard.Critical, guard.Critical, guard.Sheddable},
+		{"the method's counts", "SHEDDABLE", "CRITICAL", "", guard.Critical, guard.Critical, guard.Sheddable},
+		{"silence is no way around", "SHEDDABLE_PLUS", "", "", guard.SheddablePlus, guard.SheddablePlus, guard.Sheddable},
+		{"the owner's word is above", "SHEDDABLE", "", "CRITICAL_PLUS", guard.CriticalPlus, guard.CriticalPlus, guard.Sheddable},
+		{"the owner's word is below", "CRITICAL", "", "SHEDDABLE", guard.Sheddable, guard.Critical, guard.Sheddable},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			table, err := newTable(&capguardv1.BackendConfig{MaxCriticality: test.backend, Methods: []*capguardv1.MethodConfig{
+				{Pattern: "/a.B/C", MaxCriticality: test.bound, Criticality: test.own, Cost: 3},
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := table.lookup("/a.B/C")
+			call := func(claim string) guard.Call {
+				var s grpcguard.Said
+				s.Field(grpcguard.CriticalityKey, claim)
+				return s.Call(r.defaults, r.most)
+			}
+			got := []guard.Criticality{call("").Criticality, call("CRITICAL_PLUS").Criticality, call("SHEDDABLE").Criticality}
+			if want := []guard.Criticality{test.silent, test.claimed, test.claimLess}; !slices.Equal(got, want) {
+				t.Errorf("silent, most and least claimed = %v, want %v", got, want)
+			}
+			if got := call("").Cost; got != 3 {
+				t.Errorf("cost = %d, want 3", got)
+			}
+		})
+	}
+}
+
+func TestOtherMethodsAreBoundedToo(t *testing.T) {
+	table, err := newTable(&capguardv1.BackendConfig{MaxCriticality: "SHEDDABLE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := table.lookup("/a.B/C"); r.most != guard.Sheddable || r.defaults.Criticality != guard.Sheddable {
+		t.Errorf("rules of a method that is not named = %+v", r)
+	}
+}
+
+func TestBadBoundsOfClaims(t *testing.T) {
+	_, err := newTable(&capguardv1.BackendConfig{MaxCriticality: "HIGH", Methods: []*capguardv1.MethodConfig{
+		{Pattern: "*", MaxCriticality: "LOW"},
+	}})
+	for _, want := range []string{`max_criticality: "HIGH" is unknown`, `methods[0].max_criticality: "LOW" is unknown`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("newTable = %v, want %q", err, want)
 		}
 	}
 }

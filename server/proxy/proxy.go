@@ -44,6 +44,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/capguard/capguard/internal/grpcguard"
+	"github.com/capguard/capguard/internal/guard"
 	"github.com/capguard/capguard/server/relay"
 	"github.com/capguard/capguard/server/telemetry"
 )
@@ -145,17 +146,21 @@ func (p *Proxy) arrive(call *relay.Call, b *Backend, method string) *passage {
 	c.rules = b.table.Load().lookup(method)
 	var said grpcguard.Said
 	var deadline time.Time
+	var traced guard.Trace
 	for _, f := range call.Fields() {
-		if f.Name == "grpc-timeout" {
+		switch f.Name {
+		case "grpc-timeout":
 			if d, ok := grpcguard.ParseTimeout(f.Value); ok && deadline.IsZero() {
 				deadline = c.began.Add(d)
 			}
-			continue
+		case grpcguard.TraceparentKey:
+			traced = grpcguard.ParseTrace(f.Value)
+		default:
+			said.Field(f.Name, f.Value)
 		}
-		said.Field(f.Name, f.Value)
 	}
-	c.call = said.Call(c.rules.defaults)
-	c.call.Method, c.call.Deadline = method, deadline
+	c.call = said.Call(c.rules.defaults, c.rules.most)
+	c.call.Method, c.call.Deadline, c.call.Trace = method, deadline, traced
 	return c
 }
 

@@ -214,3 +214,69 @@ func TestASlowBackendStopsTheClient(t *testing.T) {
 		<-done
 	})
 }
+
+// A message that the back-end has not answered is work, an idle stream none; so it is whether the configuration knows of the stream or the
+// guard has to find out, and whether its messages were there when it had waited.
+func TestMessagesOfStreamsAreWork(t *testing.T) {
+	slowly := func(srv any, s grpc.ServerStream) error {
+		for {
+			m := &wrapperspb.StringValue{}
+			if err := s.RecvMsg(m); err != nil {
+				return err
+			}
+			time.Sleep(100 * time.Millisecond)
+			if err := s.SendMsg(m); err != nil {
+				return err
+			}
+		}
+	}
+	for name, config := range map[string]func(*plan){"known": watches, "found out": func(*plan) {}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, only(slowly, config), func(t *testing.T, w *world) {
+				work := func(want int) {
+					t.Helper()
+					synctest.Wait()
+					if got := w.backend.Guard().Status().StreamWork; got != want {
+						t.Errorf("streams have %d messages at the back-end, want %d", got, want)
+					}
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				s := w.open(ctx)
+				ask := func() {
+					t.Helper()
+					if err := s.SendMsg(text("x")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				answer := func() {
+					t.Helper()
+					if err := s.RecvMsg(&wrapperspb.StringValue{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 2 { // Until it must have been found out.
+					ask()
+					answer()
+				}
+				work(0)
+				for range 3 {
+					ask()
+					work(1)
+					answer()
+					work(0)
+					time.Sleep(time.Minute)
+				}
+				for range 3 {
+					ask()
+				}
+				work(3)
+				answer()
+				work(2)
+				cancel()
+				work(0)
+				time.Sleep(time.Second) // Until the back-end notices.
+			})
+		})
+	}
+}

@@ -13,7 +13,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/internal/guard"
 	"github.com/capguard/capguard/server/relay"
 )
 
@@ -71,6 +74,7 @@ type target struct {
 	text  string
 	place place
 	o     BackendOptions
+	guard *guard.Guard
 	log   *slog.Logger
 	tasks sync.WaitGroup
 	stop  context.CancelFunc
@@ -79,12 +83,12 @@ type target struct {
 	list atomic.Pointer[[]*address]
 }
 
-func newTarget(text string, o BackendOptions, log *slog.Logger) (*target, error) {
+func newTarget(text string, g *guard.Guard, o BackendOptions, log *slog.Logger) (*target, error) {
 	p, err := parseTarget(text)
 	if err != nil {
 		return nil, err
 	}
-	t := &target{text: text, place: p, o: o, log: log.With("target", text), again: make(chan struct{}, 1)}
+	t := &target{text: text, place: p, o: o, guard: g, log: log.With("target", text), again: make(chan struct{}, 1)}
 	t.list.Store(new([]*address))
 	ctx, stop := context.WithCancel(context.Background())
 	t.stop = stop
@@ -96,10 +100,10 @@ func newTarget(text string, o BackendOptions, log *slog.Logger) (*target, error)
 	return t, nil
 }
 
-func newEndpoints(targets []string, o BackendOptions, log *slog.Logger) (*endpoints, error) {
+func newEndpoints(targets []string, g *guard.Guard, o BackendOptions, log *slog.Logger) (*endpoints, error) {
 	es := new(endpoints)
 	for i, text := range targets {
-		t, err := newTarget(text, o, log)
+		t, err := newTarget(text, g, o, log)
 		if err != nil {
 			es.close()
 			return nil, fmt.Errorf("targets[%d]: %w", i, err)
@@ -204,16 +208,35 @@ func (t *target) become(wheres []string) {
 // connect begins to connect to one address.
 func (t *target) connect(where string) *address {
 	from := relay.Connecting
-	return &address{where: where, trust: 1, trusted: time.Now(), endpoint: relay.NewEndpoint(relay.EndpointOptions{
+	a := &address{where: where, guarded: t.guard.AddEndpoint(where)}
+	a.guarded.Value = a
+	built := make(chan struct{})
+	a.endpoint = relay.NewEndpoint(relay.EndpointOptions{
 		Dial:   func(ctx context.Context) (net.Conn, error) { return t.dial(ctx, where) },
 		TLS:    t.secure(),
 		Limits: t.o.Limits,
 		Stats:  t.o.Stats,
 		Changed: func(s relay.State, err error) {
+			<-built
 			t.tell(where, from, s, err)
 			from = s
+			a.guarded.SetState(guardState(s))
 		},
-	})}
+	})
+	a.guarded.SetState(guard.Connecting)
+	close(built)
+	return a
+}
+
+// guardState is what a state of the connections is for the guard.
+func guardState(s relay.State) guard.EndpointState {
+	switch s {
+	case relay.Connecting:
+		return guard.Connecting
+	case relay.Ready:
+		return guard.Ready
+	}
+	return guard.Failed
 }
 
 // keepAlive notices a host that vanished, without a PING that its server might take offence at.
@@ -270,25 +293,30 @@ func stateOf(s relay.State) capguardv1.Endpoint_State {
 	return capguardv1.Endpoint_STATE_FAILED
 }
 
-// describe returns the state of the target: that of its best address, and the calls at all of them.
-func (t *target) describe() *capguardv1.Endpoint {
-	d := &capguardv1.Endpoint{Target: t.text, State: capguardv1.Endpoint_STATE_FAILED}
+// describe returns the state of each of its addresses, or of itself while it has none.
+func (t *target) describe() []*capguardv1.Endpoint {
 	addresses := t.addresses()
 	if len(addresses) == 0 {
-		d.State = capguardv1.Endpoint_STATE_CONNECTING
+		return []*capguardv1.Endpoint{{Target: t.text, State: capguardv1.Endpoint_STATE_CONNECTING}}
 	}
-	for _, a := range addresses {
-		switch s := stateOf(a.endpoint.State()); s {
-		case capguardv1.Endpoint_STATE_READY:
-			d.State = s
-		case capguardv1.Endpoint_STATE_CONNECTING:
-			if d.State == capguardv1.Endpoint_STATE_FAILED {
-				d.State = s
-			}
-		}
-		a.mu.Lock()
-		d.InFlight += int64(a.inFlight)
-		a.mu.Unlock()
+	states := make([]*capguardv1.Endpoint, len(addresses))
+	for i, a := range addresses {
+		states[i] = a.describe(t.text)
 	}
+	return states
+}
+
+func (a *address) describe(target string) *capguardv1.Endpoint {
+	s := a.guarded.Status()
+	d := &capguardv1.Endpoint{
+		Target: target, Address: a.where, State: stateOf(a.endpoint.State()),
+		Limit: int32(s.Limit.Limit), LimitReason: s.Limit.Reason, Trust: s.Trust, Suspect: s.Suspect,
+	}
+	if s.Latency > 0 {
+		d.Latency = durationpb.New(s.Latency)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d.InFlight = int64(a.calls)
 	return d
 }

@@ -53,6 +53,9 @@ func (c *passage) startServerSpan() {
 	c.ctx = propagation.TraceContext{}.Extract(c.ctx, carrier{c.relayed})
 	c.ctx, c.spans.server = tracer.Start(c.ctx, strings.TrimPrefix(c.method, "/"),
 		trace.WithTimestamp(c.began), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(c.identity()...))
+	if sc := c.spans.server.SpanContext(); sc.IsValid() {
+		c.call.Trace = guard.Trace{ID: sc.TraceID(), Sampled: sc.IsSampled()}
+	}
 }
 
 // startClientSpan begins the span of the call at the back-end and writes its context into the headers, for the back-end to continue.

@@ -284,11 +284,19 @@ func (c *conn) takeAnswerData(p *port, data []byte, end bool) *connError {
 		d.tooLarge(call, Buffered)
 	case end:
 		call.finish(End{Status: call.answer.status})
-	case before < 2 && after >= 2:
+	default:
+		c.tellMessages(call, before, after)
+	}
+	return nil
+}
+
+// tellMessages tells what the messages of an answer from before to after mean.
+func (c *conn) tellMessages(call *Call, before, after int64) {
+	if before < 2 && after >= 2 {
 		c.tellAnswered()
 		call.progress(ManyAnswers)
 	}
-	return nil
+	call.more(after - before)
 }
 
 // countAnswerLocked counts DATA of the answer; false if a message in it is larger than most, which is not to pass.

@@ -34,6 +34,7 @@ const (
 	ManyRequests                    // its second message
 	Answered                        // the headers of the answer, and more is to come
 	ManyAnswers                     // the second message of the answer
+	MoreMessages                    // of a call that is followed, in either direction; Call.Messages says how many
 )
 
 // By tells who ended a call.
@@ -88,6 +89,8 @@ type Call struct {
 	wake   atomic.Int64
 	stalls atomic.Int64
 	opened atomic.Bool // its stream to the back-end was begun
+
+	followed atomic.Bool // its observer hears of every message
 
 	down  port // on the client's connection
 	first port // where it goes, unless it has to go again
@@ -157,6 +160,17 @@ func (c *Call) Wake(t time.Time) {
 	at := t.Sub(epoch)
 	c.wake.Store(int64(at))
 	c.client.wakeBy(at)
+}
+
+// Follow asks for a Progress of MoreMessages whenever messages have begun from now on: before what brings those of the request goes on, and
+// after what brings those of the answer has gone on.
+func (c *Call) Follow() { c.followed.Store(true) }
+
+// Messages returns how many messages of gRPC have begun in each direction.
+func (c *Call) Messages() (requests, answers int64) {
+	c.client.mu.Lock()
+	defer c.client.mu.Unlock()
+	return c.traffic.RequestMessages, c.traffic.AnswerMessages
 }
 
 // epoch is what times are kept relative to, as one word.

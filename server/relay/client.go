@@ -256,6 +256,14 @@ func tellRequest(call *Call, before, after int64, end bool) {
 	case before == 0 && after > 0:
 		call.progress(RequestBegun)
 	}
+	call.more(after - before)
+}
+
+// more tells an observer who follows the call that messages have begun.
+func (c *Call) more(messages int64) {
+	if messages > 0 && c.followed.Load() {
+		c.progress(MoreMessages)
+	}
 }
 
 func (c *Call) countRequestLocked(data []byte) (largest int64) {

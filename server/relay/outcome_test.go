@@ -145,6 +145,42 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// Who follows a call hears of every message, and can tell how many there were.
+func TestFollow(t *testing.T) {
+	s := setup{decide: func(r *rig, w *witness) { w.Follow(); w.Forward(r.endpoint) }}
+	inRig(t, s, func(r *rig, client, backend *peer) {
+		count := func(requests, answers int64) {
+			t.Helper()
+			synctest.Wait()
+			if q, a := r.call(0).Messages(); q != requests || a != answers {
+				t.Errorf("%d and %d messages, want %d and %d", q, a, requests, answers)
+			}
+		}
+		client.request(1, false)
+		backend.wantHeaders(1)
+		count(0, 0)
+		client.data(1, strings.Repeat(grpcMessage("x"), 3), false)
+		backend.wantData(1, strings.Repeat(grpcMessage("x"), 3))
+		count(3, 0)
+		backend.response(1)
+		backend.data(1, grpcMessage("y")[:3], false)
+		backend.data(1, grpcMessage("y")[3:], false)
+		count(3, 1)
+		client.data(1, grpcMessage("x"), true)
+		backend.wantData(1, grpcMessage("x"))
+		backend.trailers(1)
+		r.call(0).end(t)
+		count(4, 1)
+		want := []relay.Progress{
+			relay.ManyRequests, relay.RequestBegun, relay.MoreMessages, relay.MoreMessages, relay.Answered,
+			relay.RequestComplete, relay.MoreMessages,
+		}
+		if got := r.call(0).steps(); !slices.Equal(got, want) {
+			t.Errorf("the observer heard %v, want %v", got, want)
+		}
+	})
+}
+
 // A message beyond its bound ends the call, however the prefix is cut; one of just that size passes.
 func TestLargeMessages(t *testing.T) {
 	s := setup{limits: relay.Limits{MessageBytes: 1000}}

@@ -43,8 +43,12 @@ func (t *Telemetry) event(ctx context.Context, backend string, e guard.Event) {
 		t.instruments.transitions.Add(ctx, 1, metric.WithAttributes(
 			attribute.String("capguard.backend", backend), attribute.String("from", e.From), attribute.String("to", e.To)))
 	}
-	t.Log.LogAttrs(ctx, level, string(e.Kind)+" changed", slog.String("backend", backend), slog.String("from", e.From),
-		slog.String("to", e.To), slog.String("reason", e.Reason), slog.String("actor", e.Actor))
+	attrs := []slog.Attr{slog.String("backend", backend), slog.String("from", e.From), slog.String("to", e.To),
+		slog.String("reason", e.Reason), slog.String("actor", e.Actor)}
+	if e.Endpoint != "" {
+		attrs = append(attrs, slog.String("endpoint", e.Endpoint))
+	}
+	t.Log.LogAttrs(ctx, level, string(e.Kind)+" changed", attrs...)
 }
 
 // gauges are read from the guard when a collector comes.
