@@ -35,13 +35,16 @@ const (
 type Conn struct {
 	address string
 	data    *grpc.ClientConn
-	budget  *budget
 	flags   *flags
 	log     *slog.Logger
 	admin   *grpc.ClientConn // nil without WithAdmin
 	stop    context.CancelFunc
 	stopped <-chan struct{}
 	owned   sync.WaitGroup // the goroutines that stop ends
+
+	throttling throttling
+	throttle   *throttle
+	leave      func() // gives the throttle up
 }
 
 var _ grpc.ClientConnInterface = (*Conn)(nil)
@@ -57,8 +60,8 @@ type options struct {
 	bothGRPC  []grpc.DialOption
 	file      string
 	log       *slog.Logger
-	ratio     float64
 	faults    []error
+	throttling
 }
 
 // WithAdmin names the guard's admin port, from which the flags are streamed. Without it features follow the flag file, if there is one,
@@ -94,14 +97,37 @@ func WithFlagFile(path string) Option { return func(o *options) { o.file = path 
 // WithLogger says where a handful of lines go: flags live, stale, unreadable. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
-// WithRetryRatio bounds the retries of the connection to a share of its calls, 0 (none) to 1; the default is 0.1. A few retries beyond it
-// are allowed after quiet times.
-func WithRetryRatio(ratio float64) Option { return func(o *options) { o.ratio = ratio } }
+// WithRetryRatio bounds the retries of the connection to a share of its calls that succeed, 0 (none) to 1; the default is 0.1. A few
+// retries beyond it are allowed after quiet times.
+func WithRetryRatio(ratio float64) Option {
+	return func(o *options) {
+		if !(ratio >= 0 && ratio <= 1) {
+			o.faults = append(o.faults, fmt.Errorf("WithRetryRatio: %v is not a share between 0 and 1", ratio))
+		}
+		o.TokenRatio = ratio
+	}
+}
+
+// WithServiceConfig sets gRPC's service config, as JSON, which counts as long as the resolver brings none. It is
+// grpc.WithDefaultServiceConfig whose retryThrottling counts, too: it replaces the ratio of WithRetryRatio, and the last of both counts.
+// Policies of methods count however they come.
+func WithServiceConfig(json string) Option {
+	return func(o *options) {
+		o.dataGRPC = append(o.dataGRPC, grpc.WithDefaultServiceConfig(json))
+		t, err := retryThrottling(json)
+		if err != nil {
+			o.faults = append(o.faults, fmt.Errorf("WithServiceConfig: %w", err))
+		}
+		if t != nil {
+			o.throttling = *t
+		}
+	}
+}
 
 // Dial connects to the guard's data port at address, which is a gRPC target or host:port. It does not wait for the guard: the connection
 // is made and kept in the background, and is usable at once, also when the guard is not there yet. Close it in the end.
 func Dial(address string, opts ...Option) (*Conn, error) {
-	o := options{ratio: defaultRetryRatio, log: slog.Default()}
+	o := options{throttling: throttling{defaultMaxTokens, defaultRetryRatio}, log: slog.Default()}
 	for _, apply := range opts {
 		apply(&o)
 	}
@@ -114,9 +140,10 @@ func Dial(address string, opts ...Option) (*Conn, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	c := &Conn{
-		address: address, data: data, budget: newBudget(o.ratio), flags: newFlags(o.withAdmin), log: o.log,
-		stop: stop, stopped: ctx.Done(),
+		address: address, data: data, flags: newFlags(o.withAdmin), log: o.log,
+		stop: stop, stopped: ctx.Done(), throttling: o.throttling,
 	}
+	c.throttle, c.leave = joinThrottle(address, o.throttling)
 	if o.withAdmin {
 		bounded := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxFlagsBytes))
 		if c.admin, err = o.connect(o.admin, append([]grpc.DialOption{bounded}, o.adminGRPC...)); err != nil {
@@ -137,9 +164,6 @@ func (o *options) validate(address string) error {
 	}
 	if o.log == nil {
 		errs = append(errs, errors.New("WithLogger: the logger is nil; to be silent use slog.DiscardHandler"))
-	}
-	if !(o.ratio >= 0 && o.ratio <= 1) {
-		errs = append(errs, fmt.Errorf("WithRetryRatio: %v is not a share between 0 and 1", o.ratio))
 	}
 	return errors.Join(errs...)
 }
@@ -182,6 +206,7 @@ func (c *Conn) Close() error {
 	c.stop()
 	c.owned.Wait()
 	c.flags.close()
+	c.leave()
 	err := closeConn(c.data)
 	if c.admin != nil {
 		err = errors.Join(err, closeConn(c.admin))

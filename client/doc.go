@@ -41,10 +41,19 @@
 //
 // # Retries
 //
-// Unary calls that were refused with a push-back, or answered UNAVAILABLE, are tried again, at most three times in all, never beyond their
-// deadline, and only while retries stay below a tenth of the calls of the connection (WithRetryRatio). A push-back is obeyed exactly, with
-// jitter added; a negative one means never, one of more than five seconds is left to the application. gRPC's own retry policies are
-// switched off, so that retries do not multiply.
+// Unary calls that were refused with a push-back, or answered UNAVAILABLE, are tried again, at most three times in all and never beyond
+// their deadline. A push-back is obeyed exactly, with jitter added; a negative one means never, one of more than five seconds is left to
+// the application. Without one the pause is 50 ms, doubled each time, and spread from half to one and a half of that.
+//
+// What holds them back is the token bucket of gRFC A6: of 20 tokens every failure takes one, every success brings a tenth (WithRetryRatio),
+// and at half of them and below nothing is retried. So a back-end that fails is soon left alone, and retries never exceed a tenth of the
+// calls by more than ten. All Conns of a process to one address share one bucket. Refusals of a feature that is off or dimmed take none.
+//
+// A gRPC service config takes the place of these rules and never adds to them, for gRPC's own retries are switched off, but for those of
+// calls that never left. Its retryPolicy is followed for the methods it names, whether it comes from a resolver or an option, and its
+// timeout bounds all attempts together; its retryThrottling is followed where this package can see it: with WithServiceConfig. Whatever
+// the codes of a policy, refusals that say when are retried: the back-end never had the call. There is no hedging: nothing multiplies
+// load more when a back-end is slow.
 //
 // # What this package does not do
 //
