@@ -87,7 +87,7 @@ func (r *run) generate(ctx context.Context, i int, calls *sync.WaitGroup) {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for at := range c.Rate.arrivals(rng) {
+	for at := range c.Rate.Arrivals(rng) {
 		if r.plan.Duration > 0 && at >= r.plan.Duration {
 			break
 		}

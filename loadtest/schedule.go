@@ -33,6 +33,15 @@ func (s Schedule) Ramp(until time.Duration, perSecond float64) Schedule {
 	return append(s[:len(s):len(s)], Point{until, perSecond})
 }
 
+// Times returns s with every rate multiplied.
+func (s Schedule) Times(factor float64) Schedule {
+	scaled := make(Schedule, len(s))
+	for i, p := range s {
+		scaled[i] = Point{p.At, p.PerSecond * factor}
+	}
+	return scaled
+}
+
 // last returns the rate after the last point.
 func (s Schedule) last() float64 {
 	if len(s) == 0 {
@@ -54,9 +63,9 @@ func (s Schedule) Validate() error {
 	return nil
 }
 
-// arrivals yields the moments of calls since the begin of the run, in order: of a Poisson process with this rate if rng is given, else
+// Arrivals yields the moments of calls since the begin of the run, in order: of a Poisson process with this rate if rng is given, else
 // evenly spaced.
-func (s Schedule) arrivals(rng *rand.Rand) iter.Seq[time.Duration] {
+func (s Schedule) Arrivals(rng *rand.Rand) iter.Seq[time.Duration] {
 	return func(yield func(time.Duration) bool) {
 		for t := 0.0; ; {
 			area := 1.0
@@ -70,6 +79,19 @@ func (s Schedule) arrivals(rng *rand.Rand) iter.Seq[time.Duration] {
 			t = next
 		}
 	}
+}
+
+// Calls returns how many calls are to be expected between two moments: the integral of the rate.
+func (s Schedule) Calls(from, to time.Duration) float64 {
+	t, end, sum := from.Seconds(), to.Seconds(), 0.0
+	for i := range s {
+		if until := min(s[i].At.Seconds(), end); t < until {
+			a, b := s.rate(i, t), s.rate(i, until)
+			sum += (a + b) / 2 * (until - t)
+			t = until
+		}
+	}
+	return sum + s.last()*max(0, end-t)
 }
 
 // after returns the moment, in seconds, at which the integral of the rate from t on reaches area; ok is false if it never does.

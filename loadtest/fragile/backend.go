@@ -2,8 +2,6 @@ package fragile
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -41,65 +39,9 @@ func (b *Backend) Received(method string) uint64 {
 	return b.received[method]
 }
 
-// Serve serves until ctx ends, and then returns nil. It asks listen for a listener at once, even if ctx has ended, so that one which was
-// opened beforehand gets closed, and after every crash; while the process is dead nobody listens. It returns the error of listen or of the
-// listener.
+// Serve serves until ctx ends, as Model.Serve does.
 func (b *Backend) Serve(ctx context.Context, listen func() (net.Listener, error)) error {
-	for {
-		if err := b.revive(ctx); err != nil {
-			return nil
-		}
-		lis, err := listen()
-		if err != nil {
-			return fmt.Errorf("listen for the fragile back-end: %w", err)
-		}
-		if err := b.serveLife(ctx, lis); err != nil {
-			return fmt.Errorf("serve the fragile back-end: %w", err)
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-	}
-}
-
-// revive waits until the process is alive; if ctx ends before that it returns its error.
-func (b *Backend) revive(ctx context.Context) error {
-	for {
-		down, changed := b.life()
-		if !down {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-}
-
-// serveLife serves one life of the process: until it crashes or ctx ends. Then every connection is cut.
-func (b *Backend) serveLife(ctx context.Context, lis net.Listener) error {
-	down, changed := b.life()
-	if down { // it died before it could listen
-		return lis.Close()
-	}
-	s := b.server()
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(lis) }() // ends with Stop, or by itself; either way it is waited for
-	select {
-	case err := <-served:
-		s.Stop()
-		return err
-	case <-changed:
-	case <-ctx.Done():
-	}
-	s.Stop()
-	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		return err
-	}
-	return nil
+	return b.Model.Serve(ctx, listen, b.server)
 }
 
 func (b *Backend) server() *grpc.Server {

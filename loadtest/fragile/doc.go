@@ -17,7 +17,9 @@
 // Invariants: at most Workers jobs run; a job that was taken in ends exactly once, served or crashed or, with HonorCancel, given up; with
 // the same Seed and the same order of arrivals it does the same.
 //
-// Model is the back-end without gRPC; Backend serves a Model as capguard.fragile.v1.StockService with reflection and health.
+// Core is all of this without a clock, for whoever keeps the time; Model is a Core in real time, or in that of a bubble; Backend serves a Model
+// as capguard.fragile.v1.StockService with reflection and health. Settings.Supply tells what such a back-end can do at best, which is what a
+// guard is measured by.
 //
 // What this package does not do: it burns no CPU and moves no data, so it says nothing about what bytes cost; and it knows no guard.
 package fragile

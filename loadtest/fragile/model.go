@@ -1,12 +1,8 @@
 package fragile
 
 import (
-	"container/list"
 	"context"
 	"errors"
-	"math"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 )
@@ -17,8 +13,8 @@ var (
 	ErrCrashed = errors.New("fragile: the back-end has crashed")
 )
 
-// refusal is how long a full queue takes to say no, and a dead process to refuse.
-const refusal = time.Millisecond
+// Refusal is how long a full queue takes to say no, and a dead process to refuse.
+const Refusal = time.Millisecond
 
 // Stats are what a back-end does now and has done since New.
 type Stats struct {
@@ -34,63 +30,50 @@ type Stats struct {
 	Wasted  time.Duration // the part of Busy spent on jobs whose callers had gone or that a crash ended
 }
 
-// Model is the back-end without gRPC. Safe for concurrent use.
+// Model is the back-end without gRPC: a Core that lives in real time, or in that of a bubble. Safe for concurrent use.
 type Model struct {
-	settings Settings
-	start    time.Time
-
 	mu      sync.Mutex
-	rng     *rand.Rand
-	queue   list.List // of *job, oldest first
-	running []*job    // in the order of their starts
-	warmth  uint64    // jobs served since the last start of the process; the u of w(u)
-	over    time.Time // since when there are too many jobs; zero when there are not
-	stats   Stats
+	start   time.Time
+	core    *Core
+	timer   *time.Timer   // runs out when the core has something to do
 	changed chan struct{} // closed when it goes down or comes up
-}
-
-// job is one piece of work. Guarded by the mutex of its model, but for done.
-type job struct {
-	weight float64
-	place  *list.Element // in the queue; nil when in work
-	began  time.Time     // of the work
-	timer  *time.Timer   // its end
-	gone   bool          // nobody waits for it any more
-	done   chan error    // takes its end
 }
 
 // NewModel returns a running back-end, or every fault of s.
 func NewModel(s Settings) (*Model, error) {
-	if err := s.Validate(); err != nil {
+	core, err := NewCore(s)
+	if err != nil {
 		return nil, err
 	}
-	m := &Model{
-		settings: s,
-		start:    time.Now(),
-		rng:      rand.New(rand.NewPCG(s.Seed, 0)),
-		changed:  make(chan struct{}),
-	}
-	if s.Cold.Warm {
-		m.warmth = math.MaxUint64 / 2
-	}
+	m := &Model{start: time.Now(), core: core, changed: make(chan struct{})}
+	m.timer = time.AfterFunc(time.Hour, m.wake)
+	m.timer.Stop()
 	return m, nil
+}
+
+// Begin has the times in the settings count from now on, as if it had just been made. There must be no job, and it must be alive.
+func (m *Model) Begin() {
+	m.lock()
+	defer m.unlock()
+	m.start = time.Now()
 }
 
 // Do has a job of weight units of work done and waits for its end or for the end of ctx. weight is above 0.
 func (m *Model) Do(ctx context.Context, weight float64) error {
-	j, err := m.enter(weight)
+	done := make(chan error, 1)
+	j, err := m.enter(weight, done)
 	if err != nil {
-		sleep(ctx, refusal)
+		sleep(ctx, Refusal)
 		return err
 	}
 	select {
-	case err := <-j.done:
+	case err := <-done:
 		return err
 	case <-ctx.Done():
 		m.leave(j)
 	}
 	select {
-	case err := <-j.done: // it ended in the same moment
+	case err := <-done: // it ended in the same moment
 		return err
 	default:
 		return ctx.Err()
@@ -99,182 +82,81 @@ func (m *Model) Do(ctx context.Context, weight float64) error {
 
 // Crash kills the process now, as if it had been overloaded; it restarts by itself. A dead one stays dead as long as it would have.
 func (m *Model) Crash() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.stats.Down {
-		m.crashLocked()
-	}
+	now := m.lock()
+	defer m.unlock()
+	down := m.core.stats.Down
+	m.tellLocked(m.core.Crash(now), down)
 }
 
 // Stats returns the figures of this moment.
 func (m *Model) Stats() Stats {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	st := m.stats
-	st.Running, st.Queued = len(m.running), m.queue.Len()
-	return st
+	m.lock()
+	defer m.unlock()
+	return m.core.Stats()
+}
+
+// Coldness returns how much longer a job takes now because the cache is cold: 1 when it is full.
+func (m *Model) Coldness() float64 {
+	m.lock()
+	defer m.unlock()
+	return m.core.Coldness()
 }
 
 // life tells whether the process is dead, and returns what is closed when that changes.
 func (m *Model) life() (down bool, changed <-chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.stats.Down, m.changed
+	m.lock()
+	defer m.unlock()
+	return m.core.stats.Down, m.changed
 }
 
-func (m *Model) enter(weight float64) (*job, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.stats.Arrived++
-	if m.stats.Down {
-		m.stats.Broken++
-		return nil, ErrCrashed
-	}
-	free := len(m.running) < m.settings.Workers
-	if !free && m.queue.Len() >= m.settings.MaxQueue {
-		m.stats.Full++
-		return nil, ErrFull
-	}
-	j := &job{weight: weight, done: make(chan error, 1)}
-	j.place = m.queue.PushBack(j)
-	m.workLocked()
-	m.watchLocked()
-	return j, nil
+func (m *Model) enter(weight float64, done chan error) (*Job, error) {
+	now := m.lock()
+	defer m.unlock()
+	return m.core.Arrive(weight, done, now)
 }
 
 // leave is called when the caller of j has gone.
-func (m *Model) leave(j *job) {
+func (m *Model) leave(j *Job) {
+	now := m.lock()
+	defer m.unlock()
+	m.core.Leave(j, now)
+}
+
+func (m *Model) wake() {
+	m.lock()
+	defer m.unlock()
+}
+
+// lock locks, and makes happen what was due; it returns the present instant.
+func (m *Model) lock() (now time.Duration) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	j.gone = true
-	if !m.settings.HonorCancel {
-		return
+	now = time.Since(m.start)
+	for at, ok := m.core.Next(); ok && at <= now; at, ok = m.core.Next() {
+		down := m.core.stats.Down
+		m.tellLocked(m.core.Step(), down)
 	}
-	switch {
-	case j.place != nil:
-		m.queue.Remove(j.place)
-		j.place = nil
-	case slices.Contains(m.running, j):
-		j.timer.Stop()
-		m.stopLocked(j)
+	return now
+}
+
+// unlock unlocks, and sees to it that the core is woken in time.
+func (m *Model) unlock() {
+	if at, ok := m.core.Next(); ok {
+		m.timer.Reset(time.Until(m.start.Add(at)))
+	} else {
+		m.timer.Stop()
 	}
-	m.workLocked()
-	m.watchLocked()
+	m.mu.Unlock()
 }
 
-// workLocked gives waiting jobs to free workers.
-func (m *Model) workLocked() {
-	for len(m.running) < m.settings.Workers && m.queue.Len() > 0 {
-		n := len(m.running) + m.queue.Len()
-		j := m.queue.Remove(m.queue.Front()).(*job)
-		j.place = nil
-		j.began = time.Now()
-		m.running = append(m.running, j)
-		j.timer = time.AfterFunc(m.durationLocked(j, n), func() { m.finish(j) })
+// tellLocked tells the callers of jobs that have ended, and all when the process went down, or came up after it was down.
+func (m *Model) tellLocked(jobs []*Job, down bool) {
+	for _, j := range jobs {
+		j.Owner.(chan error) <- j.Err
 	}
-}
-
-// durationLocked draws how long j takes when it starts now among n jobs.
-func (m *Model) durationLocked(j *job, n int) time.Duration {
-	s := &m.settings
-	t := j.began.Sub(m.start)
-	work := m.serviceLocked() * j.weight * s.collapse(n) * s.slow(t) * s.cold(m.warmth)
-	return s.Pause.stretch(t, time.Duration(work*float64(time.Second)))
-}
-
-// serviceLocked draws a service time in seconds from the lognormal distribution with the mean and the CV of the settings:
-// sigma² = ln(1 + CV²), mu = ln(mean) - sigma²/2.
-func (m *Model) serviceLocked() float64 {
-	v := math.Log1p(m.settings.CV * m.settings.CV)
-	return m.settings.ServiceTime.Seconds() * math.Exp(math.Sqrt(v)*m.rng.NormFloat64()-v/2)
-}
-
-func (m *Model) finish(j *job) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !slices.Contains(m.running, j) { // it ended otherwise while this waited for the lock
-		return
+	if m.core.stats.Down != down {
+		close(m.changed)
+		m.changed = make(chan struct{})
 	}
-	m.stopLocked(j)
-	m.stats.Served++
-	m.warmth++
-	j.done <- nil
-	m.workLocked()
-	m.watchLocked()
-}
-
-// stopLocked takes a job out of work and books its time.
-func (m *Model) stopLocked(j *job) {
-	i := slices.Index(m.running, j)
-	m.running = slices.Delete(m.running, i, i+1)
-	m.bookLocked(j, j.gone)
-}
-
-func (m *Model) bookLocked(j *job, wasted bool) {
-	d := time.Since(j.began)
-	m.stats.Busy += d
-	if wasted {
-		m.stats.Wasted += d
-	}
-}
-
-// watchLocked notices when there begin to be too many jobs for the process, and when that ends.
-func (m *Model) watchLocked() {
-	c := m.settings.Crash
-	over := c.Above > 0 && len(m.running)+m.queue.Len() > c.Above
-	switch {
-	case !over:
-		m.over = time.Time{}
-	case m.over.IsZero():
-		m.over = time.Now()
-		time.AfterFunc(c.After, m.burst)
-	}
-}
-
-// burst crashes the process if there have been too many jobs for long enough. One that was set off by an earlier spell finds that the
-// present one is younger, and does nothing.
-func (m *Model) burst() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.over.IsZero() && time.Since(m.over) >= m.settings.Crash.After {
-		m.crashLocked()
-	}
-}
-
-func (m *Model) crashLocked() {
-	for _, j := range m.running {
-		j.timer.Stop()
-		m.bookLocked(j, true)
-		m.breakLocked(j)
-	}
-	for e := m.queue.Front(); e != nil; e = e.Next() {
-		m.breakLocked(e.Value.(*job))
-	}
-	m.running, m.warmth = nil, 0
-	m.queue.Init()
-	m.watchLocked()
-	m.stats.Crashes++
-	m.turnLocked(true)
-	time.AfterFunc(m.settings.Crash.Restart, m.restart)
-}
-
-func (m *Model) breakLocked(j *job) {
-	m.stats.Broken++
-	j.place = nil
-	j.done <- ErrCrashed
-}
-
-func (m *Model) restart() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.turnLocked(false)
-}
-
-// turnLocked is the only place where the process goes down or comes up.
-func (m *Model) turnLocked(down bool) {
-	m.stats.Down = down
-	close(m.changed)
-	m.changed = make(chan struct{})
 }
 
 // sleep waits for d or for the end of ctx.

@@ -76,7 +76,11 @@ func (s *stock) Watch(r *fragilev1.WatchRequest, stream grpc.ServerStreamingServ
 
 // work has the model do weight units of work and puts its error into gRPC's words.
 func (s *stock) work(ctx context.Context, weight float64) error {
-	err := s.model.Do(ctx, weight)
+	return Status(s.model.Do(ctx, weight))
+}
+
+// Status puts an error of Do into gRPC's words.
+func Status(err error) error {
 	switch {
 	case err == nil:
 		return nil
