@@ -17,6 +17,7 @@ const usage = `capguard stands in front of a fragile gRPC back-end and decides w
 
   capguard serve --backend HOST:PORT   guard a back-end
   capguard demo                        see it at work, all on this machine
+  capguard loadtest --scenario NAME    play a scenario of overload, and see what the guard reaches of what is possible
   capguard fragile                     run a fragile back-end to try things with
   capguard version                     print the version
 
@@ -54,6 +55,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return serve(ctx, args[1:], stdout, stderr)
 	case "demo":
 		return runDemo(ctx, args[1:], stdout, stderr)
+	case "loadtest":
+		return runLoadtest(ctx, args[1:], stdout, stderr)
 	case "fragile":
 		return runFragile(ctx, args[1:], stdout, stderr)
 	case "version":
