@@ -64,10 +64,17 @@ release-proto: $(BIN)/buf
 	buf build -o proto/released.binpb
 
 .PHONY: bench
-bench: build ## speed of a decision, of a flag, and of the whole hop against a direct call
+bench: build ## speed of a decision beside other libraries, of a flag, and of the whole hop against a direct call
+	go run -C benchmarks/admission . $(DECISIONS)
 	go test -run '^$$' -bench 'Floor|AdmitDone|Refuse' -benchmem -benchtime $(BENCHTIME) ./internal/guard
 	go test -run '^$$' -bench 'FeatureOn' -benchmem -benchtime $(BENCHTIME) ./client
 	go run ./loadtest/hop -guard $(BIN)/capguard $(ARGS)
+
+# ARGS="-scenarios S2,S4 -seeds 1" plays some of them and writes nothing; docs/benchmarks.md has more.
+.PHONY: scenarios
+scenarios: ## the guard and its rivals in every scenario of overload, in virtual time; writes docs/benchmarks.md and docs/scenarios
+	go test -C benchmarks/admission -count=1 -timeout 60m -run '^TestTable$$' -v ./scenarios -args -table $(or $(ARGS),-write ../../../docs) \
+	  | grep -vE '^ *(=== |--- PASS|PASS|ok)'
 
 # The suites of others. Their tools are pinned in conformance/go.mod and conformance/foreign/js/package-lock.json; grpcio is Debian's.
 
