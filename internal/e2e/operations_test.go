@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	fragilev1 "github.com/capguard/capguard/gen/capguard/fragile/v1"
+	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
 )
 
 // shellBlocks are the commands of a document: what stands in its fenced sh blocks, line by line.
@@ -73,10 +74,26 @@ func seenRecs(t *testing.T, g guardProcess) {
 	}
 }
 
+// refusedOne lets the guard refuse a call of the trace that the document asks for: an operator held the breaker open for a moment.
+func refusedOne(t *testing.T, g guardProcess) {
+	t.Helper()
+	guards := capguardv1.NewGuardServiceClient(dial(t, g.admin))
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	for _, state := range []string{"open", "auto"} {
+		if _, err := guards.ForceBreaker(t.Context(), &capguardv1.ForceBreakerRequest{State: state}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fragilev1.NewStockServiceClient(dial(t, g.data)).Recommend(ctx, &fragilev1.RecommendRequest{}); (err != nil) != (state == "open") {
+			t.Fatalf("breaker %s: %v", state, err)
+		}
+	}
+}
+
 // TestNightSession types every command of docs/operations.md with the real grpcurl, in the order in which they stand there.
 func TestNightSession(t *testing.T) {
 	g := serve(t, nil, fragileBackend(t))
 	seenRecs(t, g)
+	refusedOne(t, g)
 	commands := shellBlocks(t, "../../docs/operations.md")
 	if len(commands) < 30 {
 		t.Fatalf("the document has only %d commands", len(commands))
@@ -108,6 +125,8 @@ func said(t *testing.T, commands, outputs []string) {
 		{`"mode":"observe"`, `MODE_OBSERVE`},
 		{`Health/List`, `"default": \{\s*"status": "SERVING"`},
 		{`WatchFlags`, `KIND_SNAPSHOT`},
+		{`StockService/Recommend","feature"`, `(?s)"summary": "a first attempt of \S+ passes now".*"kind": "KIND_FLAG".*"kind": "KIND_ENDPOINT"`},
+		{`"trace_id":`, `(?s)"summary": "a call of \S+/Recommend was refused .*\(BREAKER_OPEN\).*"rule": "KIND_BREAKER"`},
 	} {
 		found := false
 		for i, c := range commands {
