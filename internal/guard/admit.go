@@ -17,6 +17,7 @@ type ask struct {
 	stream   bool
 	attempt  int
 	cost     int
+	heavy    bool // its method is, among those that wait for slots
 	deadline time.Time
 	to       *Endpoint  // where it goes, once that is known
 	slot     limit.Slot // that was taken for it there; none for a stream, or outside mode enforce
@@ -223,22 +224,23 @@ func (g *Guard) takeLocked(a *ask) bool {
 // slotLocked takes a slot of the limit where the call is to go, if one is free. Where nobody can be reached none is needed. The limit that
 // turns a fresh call away hears of it.
 func (g *Guard) slotLocked(a *ask, fresh bool) (ok bool) {
+	g.weighLocked(a)
 	switch len(g.pool) {
 	case 0:
 		return true
 	case 1:
 		a.to = g.pool[0]
-		if a.slot, ok = a.to.acquire(a.units(), a.now); !ok && fresh {
+		if a.slot, ok = a.to.acquire(a.units(), a.heavy, a.now); !ok && fresh {
 			a.to.limiter.Held(a.now)
 		}
 		return ok
 	}
 	a.to = nil
 	if !g.fullLocked(a.units()) {
-		a.to = g.pickLocked(journey{at: a.at, now: a.now, units: a.units(), roomy: true, fresh: fresh, probes: true})
+		a.to = g.pickLocked(journey{at: a.at, now: a.now, units: a.units(), heavy: a.heavy, roomy: true, fresh: fresh, probes: true})
 	}
 	if a.to != nil {
-		a.slot, ok = a.to.acquire(a.units(), a.now)
+		a.slot, ok = a.to.acquire(a.units(), a.heavy, a.now)
 	}
 	return ok
 }

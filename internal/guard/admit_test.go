@@ -55,8 +55,8 @@ func TestRetryAfter(t *testing.T) {
 		taken.Done(guard.Success)
 		sleep(10 * time.Second)
 		r.trip()
-		sleep(500 * time.Millisecond)
-		if d := r.refuse(call, guard.BreakerOpen); d.RetryAfter != 1500*time.Millisecond {
+		sleep(breaker.Default().OpenFor / 4)
+		if d := r.refuse(call, guard.BreakerOpen); d.RetryAfter != breaker.Default().OpenFor*3/4 {
 			t.Errorf("breaker: retry after %v, want the time to half-open", d.RetryAfter)
 		}
 		if err := r.Drain(r.Context()); err != nil {

@@ -42,19 +42,24 @@ func (g *Guard) dispatchLocked(at time.Duration) {
 }
 
 // serveLocked admits the first in line, if there is a slot for it. One that takes many units is waited for: nobody passes it by, or it would
-// never find so many free.
+// never find so many free. Only one of a heavy method is, by light calls, when heavy ones have all the slots that they may have.
 func (g *Guard) serveLocked(at time.Duration, now time.Time) bool {
 	it, ok := g.line.Next(now)
 	if !ok {
 		return false
 	}
-	place := ask{at: at, now: now, cost: it.Value.call.Cost}
+	place := g.placeOfLocked(it.Value, at, now)
 	if !g.slotLocked(&place, false) {
-		return false
+		return place.heavy && g.passLocked(place)
 	}
 	g.line.Pop(now)
 	g.grantLocked(it.Value, at, place)
 	return true
+}
+
+// placeOfLocked is the ask for a slot of one in line.
+func (g *Guard) placeOfLocked(w *waiter, at time.Duration, now time.Time) ask {
+	return ask{at: at, now: now, cost: w.call.Cost, method: g.methods.find(w.call.Method, at)}
 }
 
 // releaseLinesLocked admits everybody in line.
@@ -108,7 +113,7 @@ func (g *Guard) ring() {
 // moved.
 func (g *Guard) grantLocked(w *waiter, at time.Duration, place ask) {
 	a := g.askAgainLocked(w, at)
-	a.to, a.slot = place.to, place.slot
+	a.to, a.slot, a.heavy = place.to, place.slot, place.heavy
 	w.p = g.admitLocked(&w.call, &a, &w.d)
 	g.settleLocked(w, at)
 }

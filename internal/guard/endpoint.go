@@ -37,6 +37,7 @@ type Endpoint struct {
 	learned time.Duration // instant of the last good unary call there; 0 is none, and before that is before the guard was started again
 	unary   int           // calls with a permit
 	loose   int           // of them, without a slot of the limit
+	heavy   int           // units of calls of heavy methods
 	streams int           // with a permit
 	work    int           // units of the limit that messages and openings of streams take
 	health
@@ -211,13 +212,13 @@ func (g *Guard) fullLocked(units int) bool {
 }
 
 // room tells whether a call that takes so many units finds a slot there. Calls that were let in without one fill the limit, too.
-func (e *Endpoint) room(units int, now time.Time) bool {
-	return !e.crowded(units) && e.limiter.Free(units, now)
+func (e *Endpoint) room(units int, heavy bool, now time.Time) bool {
+	return !e.crowded(units) && e.leaves(units, heavy) && e.limiter.Free(units, now)
 }
 
 // acquire takes a slot there if there is room.
-func (e *Endpoint) acquire(units int, now time.Time) (limit.Slot, bool) {
-	if e.crowded(units) {
+func (e *Endpoint) acquire(units int, heavy bool, now time.Time) (limit.Slot, bool) {
+	if e.crowded(units) || !e.leaves(units, heavy) {
 		return limit.Slot{}, false
 	}
 	return e.limiter.Acquire(units, now)

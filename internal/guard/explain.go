@@ -165,7 +165,7 @@ func (g *Guard) roomLocked(a *ask) bool {
 		return false
 	}
 	return len(g.pool) == 0 ||
-		!g.fullLocked(a.units()) && g.pickLocked(journey{at: a.at, now: a.now, units: a.units(), roomy: true}) != nil
+		!g.fullLocked(a.units()) && g.pickLocked(journey{at: a.at, now: a.now, units: a.units(), heavy: g.heavyLocked(a.method), roomy: true}) != nil
 }
 
 // queuesLocked tells whether a call that finds no room may wait.

@@ -1,6 +1,8 @@
 package guard_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,25 +45,42 @@ func TestTenfoldDemand(t *testing.T) {
 }
 
 // Lesson: 30 minutes of 3x overload: latency stays below 2x, the limit does not drift (Netflix #137, #134, #165; failsafe-go #127; Envoy
-// #38338); when it is over, nothing but what bursts cost is refused. With 20 answers a second there is little to learn from, hence two
-// minutes to settle; and the law may be seen trying one less or more.
+// #38338); when it is over, nothing but what bursts cost is refused.
+//
+// The limit stands at 1.25 times the two workers, in whole calls at 3, where calls take 1.5 times their work; hence at most 1.7 times
+// over the half hour. There are but 20 answers a second: an estimate that is a third too high makes it 4 for some minutes, and once in
+// hours chance lets it grow to 9, from where it comes back within half a minute; so ten minutes are told apart, not one. A question takes
+// 75 answers, and the rest after one that changed little up to 30 times as many: to come down from 8, four times too high, took from one
+// minute to nine with twelve seeds; hence ten to settle.
 func TestThirtyMinutesOfOverload(t *testing.T) {
-	f := newFragile(2, 100*time.Millisecond)
-	overload(t, f, func(c *crowd) {
-		c.offer(3*f.capacity(), 2*time.Minute)
-		for tenth := range 10 {
-			got := c.offer(3*f.capacity(), 3*time.Minute)
-			limit := c.Status().Limit
-			if got.mean() > 3*f.service/2 || float64(got.good) < 0.9*180*f.capacity() || limit.Limit > 3*f.workers {
-				t.Errorf("tenth %d: %d answered well, mean latency %v, limit %+v", tenth, got.good, got.mean(), limit)
-			}
-		}
-		c.offer(f.capacity()/4, 30*time.Second)
-		got := c.offer(f.capacity()/4, 10*time.Minute)
-		if share := float64(got.refused+got.late) / float64(got.offered); share > 0.02 {
-			t.Errorf("after the overload: %+v", got)
-		}
-	})
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			f := newFragile(2, 100*time.Millisecond)
+			f.random = rand.New(rand.NewPCG(seed, 2))
+			overload(t, f, func(c *crowd) {
+				c.offer(3*f.capacity(), 10*time.Minute)
+				if mean := (c.tenMinutes() + c.tenMinutes() + c.tenMinutes()) / 3; mean > 17*f.service/10 {
+					t.Errorf("mean latency is %v", mean)
+				}
+				c.offer(f.capacity()/4, 30*time.Second)
+				got := c.offer(f.capacity()/4, 10*time.Minute)
+				if share := float64(got.refused+got.late) / float64(got.offered); share > 0.02 {
+					t.Errorf("after the overload: %+v", got)
+				}
+			})
+		})
+	}
+}
+
+// tenMinutes returns the mean latency at the back-end in ten minutes of 3x overload.
+func (c *crowd) tenMinutes() time.Duration {
+	got := c.offer(3*c.f.capacity(), 10*time.Minute)
+	limit := c.Status().Limit
+	if got.mean() > 2*c.f.service || float64(got.good) < 0.95*600*c.f.capacity() || limit.Limit > 3*c.f.workers {
+		c.Errorf("%d answered well, mean latency %v, limit %+v", got.good, got.mean(), limit)
+	}
+	return got.mean()
 }
 
 // limitsUnder returns the limit before and after a hundred callers, more than it lets pass at once, made calls for a while that all end

@@ -27,6 +27,7 @@ type slot struct {
 	ticket   breaker.Ticket
 	to       *Endpoint  // where it went; nil if nobody could be reached
 	units    int        // of the limit
+	heavy    bool       // as it was when it took them
 	slot     limit.Slot // of the limit there; none if it went without
 	talk     *talk      // the messages of a stream; nil for none
 	method   *method
@@ -77,7 +78,7 @@ func (s *slab) find(p Permit) *slot {
 // seatLocked gives out a permit and counts the call as admitted and in flight.
 func (g *Guard) seatLocked(c *Call, a *ask, ticket breaker.Ticket) Permit {
 	s, i := g.permits.take()
-	s.stream, s.at, s.to, s.units, s.slot = a.stream, a.at, a.to, a.units(), a.slot
+	s.stream, s.at, s.to, s.units, s.heavy, s.slot = a.stream, a.at, a.to, a.units(), a.heavy, a.slot
 	s.ticket, s.changes, s.method, s.feature = ticket, g.changes, a.method, a.feature
 	if !a.deadline.IsZero() {
 		s.deadline = a.deadline.Sub(g.start)
@@ -114,17 +115,20 @@ func (g *Guard) occupyLocked(s *slot, n int, at time.Duration) {
 	if s.feature != nil {
 		s.feature.cost.change(n, at)
 	}
-	s.to.occupy(n, s.slot == limit.Slot{})
+	s.to.occupy(n, s)
 }
 
-// occupy counts n unary calls more there.
-func (e *Endpoint) occupy(n int, loose bool) {
+// occupy counts n unary calls more there, like that of s.
+func (e *Endpoint) occupy(n int, s *slot) {
 	if e == nil {
 		return
 	}
 	e.unary += n
-	if loose {
+	if s.slot == (limit.Slot{}) {
 		e.loose += n
+	}
+	if s.heavy {
+		e.heavy += n * s.units
 	}
 }
 

@@ -115,6 +115,7 @@ type journey struct {
 	at     time.Duration
 	now    time.Time
 	units  int
+	heavy  bool
 	roomy  bool      // only where a slot is free
 	fresh  bool      // it has just come: whoever has to turn it away hears of demand held back
 	probes bool      // it may be a probe
@@ -126,7 +127,7 @@ type journey struct {
 // refused for the sake of routing.
 func (g *Guard) pickLocked(j journey) *Endpoint {
 	if len(g.pool) == 1 {
-		if e := g.pool[0]; e != j.tried && (!j.roomy || e.room(j.units, j.now)) {
+		if e := g.pool[0]; e != j.tried && (!j.roomy || e.room(j.units, j.heavy, j.now)) {
 			return e
 		}
 		return nil
@@ -136,7 +137,7 @@ func (g *Guard) pickLocked(j journey) *Endpoint {
 	for _, e := range g.pool {
 		if e.suspect(j.at) {
 			suspects++
-			if j.probes && e.due(j.at) && e.room(j.units, j.now) {
+			if j.probes && e.due(j.at) && e.room(j.units, j.heavy, j.now) {
 				probe = e
 			}
 		}
@@ -150,7 +151,7 @@ func (g *Guard) pickLocked(j journey) *Endpoint {
 	switch {
 	case best == nil && !j.roomy: // What looks well was tried.
 		return g.drawLocked(&j, false, false)
-	case best == nil || !j.roomy || best.room(j.units, j.now):
+	case best == nil || !j.roomy || best.room(j.units, j.heavy, j.now):
 		return best
 	}
 	if j.fresh {
@@ -163,7 +164,7 @@ func (g *Guard) pickLocked(j journey) *Endpoint {
 func (g *Guard) drawLocked(j *journey, well, roomy bool) *Endpoint {
 	p := pair{dice: g.dice}
 	for _, e := range g.pool {
-		if e != j.tried && !(well && e.suspect(j.at)) && (!roomy || e.room(j.units, j.now)) {
+		if e != j.tried && !(well && e.suspect(j.at)) && (!roomy || e.room(j.units, j.heavy, j.now)) {
 			p.add(e)
 		}
 	}

@@ -165,7 +165,7 @@ func (g *Guard) recallMethodsLocked(s State, at time.Duration) {
 
 func (g *Guard) recallMethodLocked(m LearnedMethod, cost spent, at time.Duration) {
 	if entry := g.methods.look(m.Name, at); entry != g.methods.other {
-		entry.streams, entry.spent = m.Streams, cost
+		entry.streams, entry.spent, entry.last = m.Streams, cost, cost.last
 	}
 }
 

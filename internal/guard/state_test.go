@@ -326,7 +326,7 @@ func withLimit(s *guard.State, endpoint string, n int) {
 func TestRestoreIsBounded(t *testing.T) {
 	inBubble(t, guard.Default(), func(r rig) {
 		var s guard.State
-		s.Calls = guard.LearnedCost{Mean: time.Second, Samples: 100, Learned: time.Now()}
+		s.Calls = guard.LearnedCost{Mean: time.Second, Samples: 100, Learned: time.Now().Add(-2 * time.Minute)}
 		for i := range 3000 {
 			name := strings.Repeat("x", i%250) + string(rune('a'+i/250))
 			s.Methods = append(s.Methods, guard.LearnedMethod{Name: name, Cost: s.Calls})
@@ -336,12 +336,34 @@ func TestRestoreIsBounded(t *testing.T) {
 		if got := r.State(); len(got.Methods) != 1000 || len(got.Endpoints) != 1000 {
 			t.Errorf("%d methods and %d endpoints", len(got.Methods), len(got.Endpoints))
 		}
-		sleep(time.Minute + time.Second)
+		if got := r.AddEndpoint(s.Endpoints[1000].Endpoint).Status().Limit.Limit; got != 8 {
+			t.Errorf("the limit of one endpoint too many is remembered: %d", got)
+		}
 		r.run(spentLeast, call, time.Millisecond, guard.Success)
 		if got := r.State().Methods; len(got) != 1 || got[0].Name != check {
 			t.Errorf("a new method finds no room among %d that nobody calls", len(got))
 		}
 	})
+}
+
+// What is remembered ages while its endpoint is away, too.
+func TestEndpointThatComesLate(t *testing.T) {
+	for after, want := range map[time.Duration]int{time.Minute: 20, 2 * time.Hour: 8, 25 * time.Hour: 8} {
+		inBubble(t, guard.Default(), func(r rig) {
+			r.Restore(guard.State{Endpoints: []guard.LearnedLimit{
+				{Endpoint: "high:1", Law: limit.Adaptive, Limit: 20, Learned: time.Now()},
+				{Endpoint: "low:1", Law: limit.Adaptive, Limit: 3, Learned: time.Now()},
+			}})
+			sleep(after)
+			low := 3
+			if after > 24*time.Hour {
+				low = 8
+			}
+			if a, b := r.AddEndpoint("high:1"), r.AddEndpoint("low:1"); a.Status().Limit.Limit != want || b.Status().Limit.Limit != low {
+				t.Errorf("after %v they begin at %+v and %+v, want %d and %d", after, a.Status().Limit, b.Status().Limit, want, low)
+			}
+		})
+	}
 }
 
 // What one law has found tells nothing to another.
@@ -392,9 +414,6 @@ func FuzzRestore(f *testing.F) {
 		a, b := one.State(), two.State()
 		if len(a.Endpoints) != len(b.Endpoints) || len(a.Methods) != len(b.Methods) || a.Calls.Mean != b.Calls.Mean {
 			t.Fatalf("taken from\n%+v\nby the next guard\n%+v", a, b)
-		}
-		if p, d := one.Admit(t.Context(), call); d.Admitted {
-			p.Done(guard.Success)
 		}
 	})
 }

@@ -188,7 +188,7 @@ func (g *Guard) queueLocked(c *Call, a *ask, d *Decision) *waiter {
 		Rank:     int(c.Criticality),
 		Tenant:   c.Tenant,
 		Weight:   g.settings.Tenants[c.Tenant],
-		Cost:     float64(a.units()),
+		Cost:     float64(a.units()) * g.usual(a.method),
 		Deadline: a.lastMoment(),
 	}
 	line := g.line

@@ -49,6 +49,11 @@ func TestBackendAsItIs(t *testing.T) {
 		want(r, "who set the limit", b.GetLimit().GetActor(), "")
 		want(r, "endpoints", len(b.GetEndpoints()), 1)
 		want(r, "endpoint", b.GetEndpoints()[0].GetState(), capguardv1.Endpoint_STATE_READY)
+		e := b.GetEndpoints()[0]
+		want(r, "address", e.GetAddress(), e.GetTarget())
+		want(r, "limit of the endpoint", e.GetLimit(), b.GetLimit().GetCurrent())
+		want(r, "trust", e.GetTrust(), 1.0)
+		want(r, "suspect", e.GetSuspect(), false)
 		want(r, "routes", strings.Join(b.GetRoutes(), " "), "*")
 		if b.GetRates().GetAdmitted() <= 0 {
 			r.Errorf("rates are %v", b.GetRates())
