@@ -73,7 +73,7 @@ func (a *adaptive) recover(l *Limiter) {
 	back := min(a.back, float64(l.s.Max))
 	a.stand(l, min(a.base*2, back), fmt.Sprintf("recover: %d successes in a row, on the way back to %.0f", a.successes, back))
 	if a.base >= a.back {
-		a.back = 0
+		a.back, a.seeking, a.rest = 0, false, sparing*fewest // what still drains at the back-end makes calls quicker by itself
 	}
 }
 
@@ -98,13 +98,16 @@ func whole(x float64) int { return max(1, int(math.Ceil(x-0.25))) }
 // line is base as it is in force, to compare levels with.
 func (a *adaptive) line() float64 { return float64(whole(a.base)) }
 
-// restart begins again from the lowest limit.
+// restart begins again from the lowest limit. A limit that is there already, on its way up, goes on from where it is: first an endpoint comes
+// back, and then the breaker closes.
 func (a *adaptive) restart(l *Limiter) {
-	a.retreat(l, float64(l.s.Min), "restart: from the lowest limit, doubling with each round of successes")
+	if least := float64(l.s.Min); a.back <= a.base || a.base > 2*least {
+		a.retreat(l, least, "restart: from the lowest limit, doubling with each round of successes")
+	}
 }
 
-// resume begins at what was known before. It seeks on from there: to look whether more would do costs next to nothing where it does not, and
-// to stand by a limit that has become too low costs seconds.
+// resume begins at what was known before. It seeks on from there: to look whether more would do costs next to nothing where it does not,
+// and to stand by a limit that has become too low costs seconds.
 func (a *adaptive) resume(l *Limiter, limit int) {
 	*a = adaptive{base: float64(limit), seeking: true}
 	if l.adapts() {

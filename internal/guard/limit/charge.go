@@ -9,9 +9,9 @@ const (
 	// typicalWeight is what a new success counts in the typical time.
 	typicalWeight = 0.05
 
-	// chargeTimes bounds a charge, in typical times. Time-outs free callers, not back-ends: what was being worked on is worked on to the end.
-	// How long that takes nobody tells; two typical times cover what was still in a line before the workers and what was just begun. Charges
-	// that are too long refuse calls without need while time-outs go on; too short ones let dead work pile up.
+	// chargeTimes bounds a charge, in typical times. Time-outs free callers, not back-ends: what was being worked on is worked on to the
+	// end. How long that takes nobody tells; two typical times cover what was still in a line before the workers and what was just begun.
+	// Charges that are too long refuse calls without need while time-outs go on; too short ones let dead work pile up.
 	chargeTimes = 2
 
 	// mostCharges bounds the memory of charges; beyond it the oldest ends early. So many time-outs within two typical times are an outage,

@@ -23,18 +23,19 @@ const (
 	// mostly is the most calls of a cohort, however uneven they are: a question must end.
 	mostly = 200
 
-	// rough and fine are the errors, as shares, that a look at the back-end should have: calls are sent until the error of their mean is down
-	// to that. While the limit may be far off a rough one will do. Fine is a third of the effect of a dip on a back-end that is full.
+	// rough and fine are the errors, as shares, that a look at the back-end should have: calls are sent until the error of their mean is
+	// down to that. While the limit may be far off a rough one will do. Fine is a third of the effect of a dip on a back-end that is full.
 	rough, fine = 0.17, 0.08
 
 	// unknown is the spread of latencies that is assumed before any was seen.
 	unknown = 0.5
 
-	// hasty is how much of a cohort must be back while a rough look will do; the others are taken for as long as they must have been by now.
+	// hasty is how much of a cohort must be back while a rough look will do; the others are taken for as long as they must have been by
+	// now.
 	hasty = 0.8
 
-	// patience is how many rounds of calls, and how many times its own number of other answers, a cohort waits for the last of its calls: one
-	// that hangs must not hold up all.
+	// patience is how many rounds of calls, and how many times its own number of other answers, a cohort waits for the last of its calls:
+	// one that hangs must not hold up all.
 	patience = 10
 )
 

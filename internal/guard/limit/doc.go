@@ -4,8 +4,8 @@
 //
 // By Little's law calls in flight are throughput times latency: n = x R. While a back-end has workers to spare, one more call in flight is
 // one more call in work: throughput grows in step, latency does not move. Beyond that it can only wait there: latency grows in step,
-// throughput does not move, or falls where the back-end chokes on what it holds. So a limit has to be asked one thing: does more concurrency
-// buy more throughput? Two levels answer it, low and high, each with the latency that calls sent at it had. Of the higher level
+// throughput does not move, or falls where the back-end chokes on what it holds. So a limit has to be asked one thing: does more
+// concurrency buy more throughput? Two levels answer it, low and high, each with the latency that calls sent at it had. Of the higher level
 //
 //	W = n_high R_low / R_high
 //
@@ -19,9 +19,9 @@
 //
 // # How it is seen
 //
-// Calls are judged in cohorts: so many that were sent one after the other, when all of them are back. Who judges by the first that come back
-// takes the quick ones for all (they survive the race), finds every higher limit better than the last, and grows without end. While nothing
-// is known yet four fifths must do; the others count with the time that they have been away and half a latency more.
+// Calls are judged in cohorts: so many that were sent one after the other, when all of them are back. Who judges by the first that come
+// back takes the quick ones for all (they survive the race), finds every higher limit better than the last, and grows without end. While
+// nothing is known yet four fifths must do; the others count with the time that they have been away and half a latency more.
 //
 // A latency is that of a mixture of calls. How long calls of a method usually take beside others comes with each answer, and the sum of the
 // times is divided by the sum of what is usual (a control variate): a mixture that changes is not a back-end that does. Calls that came to
@@ -36,12 +36,12 @@
 // A question puts another limit in force for a while:
 //
 //   - Less: seven tenths of the limit, and then the limit again. What is seen there is compared with before and after; if those differ, the
-//     back-end changed meanwhile, and nothing follows. It costs an eighth of the throughput while it lasts, and so rests follow in proportion.
+//     back-end changed meanwhile, and nothing follows. It costs an eighth of the throughput while it lasts, so rests in proportion follow.
 //   - More, where less is nothing (a limit of one, or calls of so many units that less is the same), and while the limit is sought.
 //
-// Sought means that nothing says yet where concurrency stops to pay: at the beginning, and again when questions have found that more pays. Then
-// the limit rises by 60 % at a time, each step in about two round trips, until one of them does not pay. Latency has a veto here: when the
-// answers that are back already show that calls choke, a step ends at once.
+// Sought means that nothing says yet where concurrency stops to pay: at the beginning, and again when questions have found that more pays.
+// Then the limit rises by 60 % at a time, each step in about two round trips, until one of them does not pay. Latency has a veto here: when
+// the answers that are back already show that calls choke, a step ends at once.
 //
 // Nothing is asked, and nothing grows, that demand does not ask for: a limit that holds nobody back stays, whatever is seen. Growth never
 // goes beyond twice what was in flight of late.
@@ -90,8 +90,8 @@
 //
 // # What this package does not do
 //
-// It knows no queue, criticality or method: a call is its units, its time, and what is usual beside it. Streams do not belong in it, as their
-// lifetime is no latency; their messages do. It cannot tell calls that wait for each other from calls that wait for something else behind
-// the back-end that only so many can have: both make more concurrency useless, and the limit is right in both. It logs and calls nobody; its
-// owner takes Changes.
+// It knows no queue, criticality or method: a call is its units, its time, and what is usual beside it. Streams do not belong in it, as
+// their lifetime is no latency; their messages do. It cannot tell calls that wait for each other from calls that wait for something else
+// behind the back-end that only so many can have: both make more concurrency useless, and the limit is right in both. It logs and calls
+// nobody; its owner takes Changes.
 package limit

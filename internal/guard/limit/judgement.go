@@ -3,16 +3,17 @@ package limit
 import "math"
 
 const (
-	// trust is the spread of the estimates that the limit stands by, as a share. A new one counts the more the more precise it is beside it.
+	// trust is the spread of the estimates that the limit stands by, as a share. A new one counts the more the more precise it is beside
+	// it.
 	trust = 0.12
 
 	// doubt is the room that is left where nobody asked. What varies by itself varies for a reason: many calls are in flight just when they
 	// take long, and so a window makes the limit look lower than it is by a quarter or so.
 	doubt = 1.33
 
-	// idle is the elasticity below which what lies between the two levels is of no use at all: the limit is too high by an unknown amount. Then
-	// the step goes half way to the lower level, and is not the last: the next question comes sooner, by the factor hurry. With the headroom
-	// elasticity is 0.37 where the limit is right.
+	// idle is the elasticity below which what lies between the two levels is of no use at all: the limit is too high by an unknown amount.
+	// Then the step goes half way to the lower level, and is not the last: the next question comes sooner, by the factor hurry. With the
+	// headroom elasticity is 0.37 where the limit is right.
 	idle, hurry = 0.15, 5
 
 	// still is the step (as a logarithm) that is none: less than the chance in the figures.
@@ -33,8 +34,9 @@ const (
 // judgeMore draws the conclusion from a question upwards.
 func (a *adaptive) judgeMore(l *Limiter) {
 	q, during := a.ask, a.ask.during.total(l.seconds())
-	if during.n < some {
-		a.void(l)
+	if during.n < some { // the back-end may be failing fast, which is neither fast nor slow
+		a.stand(l, a.base, "back: too few answers to tell")
+		a.rest = fewest
 		return
 	}
 	v := compare(q.before, during)
@@ -53,19 +55,9 @@ func (a *adaptive) judgeMore(l *Limiter) {
 	a.stand(l, min(max(v.useful*headroom, least*a.base), float64(l.limit)), "back: "+v.String())
 }
 
-// void ends a question of whose calls too few have told something: a back-end that fails fast is neither fast nor slow.
-func (a *adaptive) void(l *Limiter) {
-	a.stand(l, a.base, "back: too few answers to tell")
-	a.rest = fewest
-}
-
 // judgeLess draws the conclusion from a question downwards, if the back-end is still what it was.
 func (a *adaptive) judgeLess(l *Limiter) {
 	q := &a.ask
-	if min(q.during.main.n, q.after.main.n) < some {
-		a.void(l)
-		return
-	}
 	change := math.Abs(math.Log(q.after.main.latency() / q.before.latency()))
 	if change > surely*math.Hypot(q.after.main.err(), q.before.err())+drift {
 		a.stand(l, a.base, "back: the back-end changed meanwhile")
@@ -94,9 +86,6 @@ func (a *adaptive) conclude(l *Limiter, v verdict, asked bool) {
 	a.rest = fewest
 	word := "grow"
 	to := a.base * math.Exp(min(max(step, math.Log(least)), math.Log(farthest)))
-	if step > 0 {
-		to = max(a.base, min(to, float64(reach*a.most())))
-	}
 	switch {
 	case math.Abs(step) < still && (!asked || v.elasticity < flat):
 		word = "stay"

@@ -116,6 +116,10 @@ func TestClockGoesBackwards(t *testing.T) {
 	if l.Limit() != 8 || l.InFlight() != 0 {
 		t.Errorf("in flight %d of %d, want 0 of 8", l.InFlight(), l.Limit())
 	}
+	l.Configure(limit.Settings{Law: limit.Fixed, Initial: 3, Min: 1, Max: 9}, epoch.Add(-time.Hour))
+	if at := l.Status().Changed; at.Before(epoch) {
+		t.Errorf("changed at %v, before the beginning", at)
+	}
 }
 
 // Lesson: ten caller cancellations, and calls that were never sent: limit unchanged. Here with all slots taken and more demand.
@@ -129,5 +133,42 @@ func TestIgnoredCallsChangeNothing(t *testing.T) {
 	}
 	if got := l.Changes(); len(got) != 0 || l.Limit() != 8 {
 		t.Errorf("limit is %d after %v, want 8 as ever", l.Limit(), got)
+	}
+}
+
+// Charges are bounded in number: of more than 1,024 the first to end ends early. None is lost from the account.
+func TestChargesAreBounded(t *testing.T) {
+	l, now := newAccount(limit.Settings{Law: limit.Fixed, Initial: 5000, Min: 1, Max: 5000}), epoch
+	for range 2001 {
+		l.acquire(2, now)
+	}
+	l.release(limit.Success, time.Second, now)
+	for range 2000 {
+		l.release(limit.TimedOut, time.Second, now)
+	}
+	if got := l.Status().Charged; got != 2*1024 {
+		t.Errorf("%d units are charged, want %d", got, 2*1024)
+	}
+	if l.Free(1, now.Add(time.Second)); l.Status().Charged != 0 {
+		t.Errorf("%d units are charged when all is over, want none", l.Status().Charged)
+	}
+}
+
+func TestResume(t *testing.T) {
+	for _, law := range limit.Laws() {
+		l := limit.New(limit.Settings{Law: law, Initial: 8, Min: 2, Max: 20}, epoch)
+		want, known := 20, 20 // taken into the bounds
+		if law == limit.Fixed {
+			want, known = 8, 0
+		}
+		l.Resume(0, epoch)
+		l.Resume(-1, epoch)
+		if l.Limit() != 8 {
+			t.Errorf("%s: limit is %d after nothing was known, want 8", law, l.Limit())
+		}
+		l.Resume(30, epoch)
+		if l.Limit() != want || l.Known() != known {
+			t.Errorf("%s: limit is %d and %d is known, want %d and %d", law, l.Limit(), l.Known(), want, known)
+		}
 	}
 }

@@ -150,8 +150,8 @@ func (l *Limiter) Restart(now time.Time) {
 	}
 }
 
-// Resume has a limiter that was just made begin at a limit that was known before, taken into the bounds: Known of its predecessor, from before
-// the guard was started again. A limit below 1, or the fixed law, changes nothing.
+// Resume has a limiter that was just made begin at a limit that was known before, taken into the bounds: Known of its predecessor, from
+// before the guard was started again. A limit below 1, or the fixed law, changes nothing.
 func (l *Limiter) Resume(limit int, now time.Time) {
 	l.pass(now)
 	if limit >= 1 {

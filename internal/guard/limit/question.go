@@ -40,7 +40,8 @@ const (
 	// eighth during a question it costs less than half a per cent.
 	sparing = 30
 
-	// drift is by how much (as a logarithm), beyond the error, latency at base may differ before and after a question without making it void.
+	// drift is by how much (as a logarithm), beyond the error, latency at base may differ before and after a question without making it
+	// void.
 	drift = 0.1
 )
 
@@ -103,8 +104,8 @@ func (a *adaptive) seek(l *Limiter, low, at tally) {
 	a.pose(l, more, min(max(whole(growth*a.base), whole(at.next())), reach*a.most()), at)
 }
 
-// inquire asks whether less would do; whether one call more would, where less is nothing, or as much; and whether a little more would, where
-// there are no calls so far below.
+// inquire asks whether less would do; whether one call more would, where less is nothing, or as much; and whether a little more would,
+// where there are no calls so far below.
 func (a *adaptive) inquire(l *Limiter, at tally) {
 	if a.crowded {
 		a.crowded = false
@@ -161,9 +162,9 @@ func (a *adaptive) answered(l *Limiter) bool {
 	return during.complete(a.share()) || during.main.n >= some && compare(a.ask.before, during.total(l.seconds())).chokes()
 }
 
-// lapse ends a question for want of calls. What more there was to be had is kept as far as it was used, if calls were none the slower. Where
-// demand is held back it is not demand that is missing: work that can not be refused, as the messages of streams are, leaves no calls so far
-// below the limit.
+// lapse ends a question for want of calls. What more there was to be had is kept as far as it was used, if calls were none the slower.
+// Where demand is held back it is not demand that is missing: work that can not be refused, as the messages of streams are, leaves no calls
+// so far below the limit.
 func (a *adaptive) lapse(l *Limiter) {
 	if a.ask.kind == more {
 		a.lapseMore(l)

@@ -2,6 +2,7 @@ package limit_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -45,7 +46,8 @@ func TestFullFromTheFirstMoment(t *testing.T) {
 func TestMorePaysIsNoReasonToStay(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(seeds) {
-		s := newSim(backend{workers: 4, mean: 20 * time.Millisecond, cv: 1}, limit.Settings{Law: limit.Adaptive, Initial: 3, Min: 1, Max: 3}, seed)
+		low := limit.Settings{Law: limit.Adaptive, Initial: 3, Min: 1, Max: 3}
+		s := newSim(backend{workers: 4, mean: 20 * time.Millisecond, cv: 1}, low, seed)
 		s.rate = 3 * s.capacity()
 		s.run(10 * time.Second)
 		s.Configure(limit.Default(), s.clock())
@@ -56,7 +58,8 @@ func TestMorePaysIsNoReasonToStay(t *testing.T) {
 }
 
 // A cohort gave the rest of its calls up after ten times its own number of other answers. Where more calls than that are in flight none of
-// its own is back by then; nothing was compared with something, and nothing is infinitely fast: the limit of 200 workers ran up to its bound.
+// its own is back by then; nothing was compared with something, and nothing is infinitely fast: the limit of 200 workers ran up to its
+// bound.
 func TestManyWorkers(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
@@ -74,38 +77,51 @@ func TestManyWorkers(t *testing.T) {
 // failures looked like health.
 func TestFailuresAnswerNoQuestion(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(seeds) {
-		s := newSim(backend{workers: 100, mean: 20 * time.Millisecond}, limit.Default(), seed)
-		s.answer = func(at time.Duration) limit.Result {
-			if at > 40*time.Millisecond && s.rand.IntN(20) > 0 {
-				return limit.Failure
-			}
-			return limit.Success
-		}
-		s.rate = 3 * s.capacity()
+	for seed := range uint64(2 * seeds) {
+		s := failing(100, 40*time.Millisecond, seed) // while more is asked
 		v := s.run(5 * time.Second)
 		within(t, "highest limit", v.high, 8, 16)
+
+		s = failing(8, 5*time.Second, seed) // while less is
+		s.run(5 * time.Second)
+		before := s.Known()
+		v = s.run(20 * time.Second)
+		within(t, "lowest limit", v.low, before/2, before)
+		within(t, "highest limit", v.high, before, 2*before)
 	}
+}
+
+// failing fails nineteen of twenty calls from a moment on.
+func failing(workers int, from time.Duration, seed uint64) *sim {
+	s := newSim(backend{workers: workers, mean: 20 * time.Millisecond}, limit.Default(), seed)
+	s.answer = func(at time.Duration) limit.Result {
+		if at > from && s.rand.IntN(20) > 0 {
+			return limit.Failure
+		}
+		return limit.Success
+	}
+	s.rate = 3 * s.capacity()
+	return s
 }
 
 // Where a call takes many units, none was ever sent near the limit: eight of them leave no room for a third call of three. So nothing was
 // compared, nothing was asked, and the limit stayed where it began.
 func TestCallsThatDoNotFillTheLimit(t *testing.T) {
 	for cost := 2; cost <= 9; cost++ {
-		l, now := newAccount(limit.Default()), epoch
-		for range 2_000 {
+		l, now, r := newAccount(limit.Default()), epoch, rand.New(rand.NewPCG(uint64(cost), 1))
+		for range 4_000 {
 			for l.acquire(cost, now) {
 			}
-			now = l.calls[0].at.Add(20 * time.Millisecond)
-			l.answer(limit.Success, now)
+			now = now.Add(time.Duration(20_000_000 / len(l.calls)))
+			l.release(limit.Success, time.Duration(15+r.IntN(11))*time.Millisecond, now)
 		}
 		within(t, fmt.Sprint("limit with calls of ", cost), l.Limit(), 100, 1000)
 	}
 }
 
-// Latencies are compared beside what is usual for calls of their kind. If that is learned as fast as the limit moves it moves along with the
-// effect, and hides it: any limit looks as good as the other. So it has to be learned slowly. The fast one is here to show that the test can
-// fail.
+// Latencies are compared beside what is usual for calls of their kind. If that is learned as fast as the limit moves it moves along with
+// the effect, and hides it: any limit looks as good as the other. So it has to be learned slowly. The fast one is here to show that the
+// test can fail.
 func TestUsualIsLearnedSlowly(t *testing.T) {
 	t.Parallel()
 	slow, fast := 0.0, 0.0
@@ -144,4 +160,24 @@ func TestMarksOfAnEarlierLaw(t *testing.T) {
 	if got := l.Limit(); got != 8 {
 		t.Errorf("limit is %d after nothing but changes of the law, want 8", got)
 	}
+}
+
+// A call that hangs held up the cohort that it was in, and with it every conclusion, until it ended. It is waited for, but not for ever.
+// Here five hang, and a thousand workers more are of no use if nothing is concluded any more.
+func TestCallsThatHang(t *testing.T) {
+	l, now, workers := newAccount(limit.Default()), epoch, 8
+	for i := range 20_000 {
+		for l.acquire(1, now) {
+		}
+		if i > 2000 && i <= 3000 && i%200 == 0 {
+			l.first()
+		}
+		if i == 10_000 {
+			within(t, "limit", l.Limit(), 8, 24)
+			workers = 1000
+		}
+		now = now.Add(time.Duration(20_000_000 / min(workers, len(l.calls))))
+		l.answer(limit.Success, now)
+	}
+	within(t, "limit", l.Limit(), 200, 1000)
 }

@@ -45,6 +45,31 @@ func slowFrom(from, to time.Duration, factor float64) func(time.Duration) float6
 	}
 }
 
+// Lesson: a back-end with 2 workers at 70 % load: nothing is refused. Limits with a floor of 20, or an estimate that starts from a few
+// calls, break it.
+func TestSeventyPercentLoad(t *testing.T) {
+	eachWidth(t, func(t *testing.T, s *sim) {
+		s.rate = 0.7 * s.capacity()
+		first := s.run(2 * time.Second) // a limit of 8 is too low for 32 workers, and there is no way to know
+		v := s.run(30 * time.Second)
+		within(t, "share refused", v.refusedShare(), 0, 0.0005)
+		if s.workers == 2 {
+			within(t, "refused", first.refused+v.refused, 0, 0)
+		}
+	})
+}
+
+// Lesson: 10x demand: once settled, at most 1.1x of capacity is sent on.
+func TestTenTimesTheCapacityFromTheFirstSecond(t *testing.T) {
+	eachWidth(t, func(t *testing.T, s *sim) {
+		s.rate = 10 * s.capacity()
+		s.run(time.Second)
+		v := s.run(10 * time.Second)
+		within(t, "goodput of capacity", float64(v.good)/10/s.capacity(), 0.85, 1.1)
+		within(t, "late", v.late, 0, 0)
+	})
+}
+
 // Lesson: 30 minutes of three times the capacity: latency stays below twice, the limit does not drift. A baseline that is learned under
 // overload drifts up with it. Time is stretched sixteenfold to keep the test short: 25 calls a second are the capacity. Six minutes pass
 // before it counts, the first 22 seconds of a back-end as quick as others: two workers without a line are the hardest to tell from eight.
@@ -118,6 +143,18 @@ func TestEveryCallIsPushedBack(t *testing.T) {
 	s.rate = 1_000
 	s.run(time.Second)
 	within(t, "limit", s.Limit(), 1, 1)
+}
+
+// A push-back comes fast. Calls that came to nothing are paid for by those that succeeded, else the more of them the faster a back-end
+// looks.
+func TestPushBackIsNotSpeed(t *testing.T) {
+	eachWidth(t, func(t *testing.T, s *sim) {
+		s.room = s.workers + s.workers/2
+		_, _ = s.meanLimit(3, 10*time.Second)
+		v, mean := s.meanLimit(3, 20*time.Second)
+		within(t, "mean limit", mean, 0.8*float64(s.workers), 2.5*float64(s.workers))
+		within(t, "goodput of capacity", float64(v.good)/20/s.capacity(), 0.9, 1.1)
+	})
 }
 
 func always(r limit.Result) func(time.Duration) limit.Result {

@@ -15,6 +15,7 @@ type backend struct {
 	mean    time.Duration                       // of the work of one call
 	cv      float64                             // of it, its coefficient of variation; 0 is 0.5
 	crowd   int                                 // from so many inside on, work takes longer: congestion; 0 is never
+	room    int                                 // calls inside from which on it pushes back at once; 0 is never
 	heavy   float64                             // share of calls that take thirty times as long as the others, with the same mean of all
 	answer  func(at time.Duration) limit.Result // of a call that ends; nil is Success
 	slow    func(at time.Duration) float64
@@ -188,6 +189,10 @@ func (s *sim) expire() {
 
 func (s *sim) send(c *call) {
 	c.sent = s.now
+	if s.room > 0 && len(s.running)+s.inside.len() >= s.room {
+		s.over(c, limit.Overload)
+		return
+	}
 	s.sent.push(c)
 	s.inside.push(c)
 	s.work()

@@ -53,8 +53,8 @@ func (t tally) with(n, took float64) tally {
 	return t
 }
 
-// latency is how long an answer took, in terms of what is usual for calls of its kind: a mixture that changes does not change it. Calls that
-// came to nothing are paid for by those that succeeded.
+// latency is how long an answer took, in terms of what is usual for calls of its kind: a mixture that changes does not change it. Calls
+// that came to nothing are paid for by those that succeeded.
 func (t *tally) latency() float64 { return t.took / max(t.usual, 1e-12) * t.n / max(t.good, 0.5) }
 
 // seconds is the plain mean of how long answers took.
@@ -66,8 +66,8 @@ func (t *tally) mean() float64 { return t.level / max(t.n, 1) }
 // next is the level at which one more of these calls is in flight.
 func (t *tally) next() float64 { return (t.level + t.cost) / max(t.n, 1) }
 
-// spread is the coefficient of variation of latency. It is held to where it says something: a third at least, because a line at the back-end
-// makes times look more even than work is, and more for a few answers, which look evener than many.
+// spread is the coefficient of variation of latency. It is held to where it says something: a third at least, because a line at the
+// back-end makes times look more even than work is, and more for a few answers, which look evener than many.
 func (t *tally) spread() float64 {
 	r := t.took / max(t.usual, 1e-12)
 	rest := (t.tt - 2*r*t.tu + r*r*t.uu) / max(t.n, 1)

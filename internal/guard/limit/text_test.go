@@ -122,9 +122,9 @@ func (p *play) rounds(t *testing.T, args string) {
 	}
 }
 
-// saturate reads "workers work time", or "workers work time of cost": for so long, three times as many calls come as can be served by workers
-// that need exactly so long for each, first come, first served. A call of a cost takes as many workers. What is in flight at the end stays so
-// while the next step goes on with as many workers, and comes to its end otherwise.
+// saturate reads "workers work time", or "workers work time of cost": for so long, three times as many calls come as can be served by
+// workers that need exactly so long for each, first come, first served. A call of a cost takes as many workers. What is in flight at the
+// end stays so while the next step goes on with as many workers, and comes to its end otherwise.
 func (p *play) saturate(t *testing.T, args string) {
 	t.Helper()
 	args, cost, costs := strings.Cut(args, " of ")

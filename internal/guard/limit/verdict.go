@@ -18,8 +18,8 @@ const (
 	// flat is the elasticity from which on more concurrency is worth a try: half of it comes back as throughput.
 	flat = 0.5
 
-	// likely and surely are how many standard errors apart two latencies must be to be taken for different: where the next look will correct
-	// a mistake, and where a mistake would cost what was gathered.
+	// likely and surely are how many standard errors apart two latencies must be to be taken for different: where the next look will
+	// correct a mistake, and where a mistake would cost what was gathered.
 	likely, surely = 2, 2.5
 
 	// choking is by how much slower (as a logarithm), beyond the error, calls must be to veto more concurrency before a question has ended.

@@ -9,8 +9,8 @@ type window struct {
 }
 
 const (
-	// near and far tell the calls of a window that were sent at the limit, as far as chance allows, from those sent as far below it as a dip;
-	// those between say little.
+	// near and far tell the calls of a window that were sent at the limit, as far as chance allows, from those sent as far below it as a
+	// dip; those between say little.
 	near, far = 0.85, 0.72
 
 	// some is how many answers at each level a half must have to be compared.
