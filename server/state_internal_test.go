@@ -166,7 +166,11 @@ func TestKilledInTheMiddleOfAWrite(t *testing.T) {
 	})
 	next := file(t, states{"stock": learned(30)})
 	for n := range len(next) {
-		if err := os.WriteFile(filepath.Join(dir, learnedFile+".new"), next[:n], 0o600); err != nil {
+		torn := next[:n]
+		if n == 0 {
+			torn = bytes.Repeat(next, 2) // longer than what is written next
+		}
+		if err := os.WriteFile(filepath.Join(dir, learnedFile+".new"), torn, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		inShelf(t, dir, func(s shelf) {

@@ -102,8 +102,8 @@ func (g *Guard) limitsLocked() memory {
 	return limits
 }
 
-// learnedLocked returns what was learned of an endpoint, if anything was: that the first limit is the limit still tells nothing, unless there
-// was another one before the guard was started, and calls have shown since that it is no more.
+// learnedLocked returns what was learned of an endpoint, if anything was: that the first limit is the limit still tells nothing, unless
+// there was another one before the guard was started, and calls have shown since that it is no more.
 func (e *Endpoint) learnedLocked() (LearnedLimit, bool) {
 	s := &e.g.settings.Limit
 	n := e.limiter.Known()
@@ -135,7 +135,6 @@ func (g *Guard) Restore(s State) {
 			e.recallLocked(at)
 		}
 	}
-	g.shareLocked(g.now(at))
 	g.noteLocked(g.now(at), "")
 }
 

@@ -91,6 +91,11 @@ func TestAgeOfALimit(t *testing.T) {
 			inBubble(t, guard.Default(), func(r rig) {
 				l := guard.LearnedLimit{Law: limit.Adaptive, Limit: test.limit, Learned: time.Now().Add(-test.age)}
 				r.Restore(limited(l))
+				if p, d := r.Admit(r.Context(), call); d.Limit != test.want {
+					t.Errorf("the first call is told of the limit %d, want %d", d.Limit, test.want)
+				} else {
+					p.Done(guard.Ignored)
+				}
 				if got := r.Status().Limit; got.Limit != test.want {
 					t.Errorf("begins at %d (%s), want %d", got.Limit, got.Reason, test.want)
 				}
@@ -103,7 +108,7 @@ func TestAgeOfALimit(t *testing.T) {
 func TestRestartsMakeNothingYounger(t *testing.T) {
 	inBubble(t, guard.Default(), func(r rig) {
 		s := limited(guard.LearnedLimit{Law: limit.Adaptive, Limit: 20, Learned: time.Now().UTC()})
-		s.Calls = guard.LearnedCost{Mean: time.Second, Samples: 100, Learned: time.Now().UTC()}
+		s.Calls = guard.LearnedCost{Mean: 7_923_827_883, Samples: 100, Learned: time.Now().UTC()} // which no float64 of seconds is exactly
 		s.Methods = []guard.LearnedMethod{
 			{Name: "/a/Slow", Cost: guard.LearnedCost{Mean: 2 * time.Second, Samples: 40, Learned: time.Now().UTC()}},
 			{Name: "/a/Watch", Streams: true, Cost: guard.LearnedCost{Learned: time.Now().UTC()}},
@@ -235,6 +240,7 @@ func TestRestartWithTheBreakerOpen(t *testing.T) {
 func TestCostsOfMethodsSurvive(t *testing.T) {
 	const light, heavy = "/shop.Stock/Light", "/shop.Stock/Heavy"
 	inBubble(t, guard.Default(), func(r rig) {
+		sleep(30 * time.Hour)
 		for range 100 {
 			r.run(9, guard.Call{Method: light}, 5*time.Millisecond, guard.Success)
 			r.run(1, guard.Call{Method: heavy}, 155*time.Millisecond, guard.Success)
@@ -320,6 +326,36 @@ func withLimit(s *guard.State, endpoint string, n int) {
 	l := s.Endpoints[0]
 	l.Endpoint, l.Limit = endpoint, n
 	s.Endpoints = append(slices.Clone(s.Endpoints), l)
+}
+
+// Costs of methods are compared with the mean of all calls: without it they tell nothing. More samples than a mean remembers are as many.
+func TestCostsNeedAMeanOfAll(t *testing.T) {
+	inBubble(t, guard.Default(), func(r rig) {
+		cost := guard.LearnedCost{Mean: time.Second, Samples: 1 << 40, Learned: time.Now().UTC()}
+		s := guard.State{Methods: []guard.LearnedMethod{{Name: check, Cost: cost}}}
+		r.Restore(s)
+		if got := r.State().Methods; len(got) > 0 {
+			t.Errorf("taken without a mean of all: %+v", got)
+		}
+		s.Calls = cost
+		r.Restore(s)
+		if got := r.State(); len(got.Methods) != 1 || got.Methods[0].Cost.Samples != 1000 || got.Calls.Samples != 1000 {
+			t.Errorf("taken with it: %+v", got)
+		}
+	})
+}
+
+// Restore belongs before the first call; when it comes too late, the limit under which calls are in flight stays.
+func TestRestoreUnderTraffic(t *testing.T) {
+	inBubble(t, guard.Default(), func(r rig) {
+		p := r.pass(call)
+		r.Restore(limited(guard.LearnedLimit{Law: limit.Adaptive, Limit: 20, Learned: time.Now()}))
+		if got := r.Status().Limit; got.Limit != 8 {
+			t.Errorf("the limit becomes %d (%s)", got.Limit, got.Reason)
+		}
+		p.Done(guard.Success)
+		r.inFlight(0, 0)
+	})
 }
 
 // Of too many entries the first are taken; those of methods that nobody calls any more make room for others.

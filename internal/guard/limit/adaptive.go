@@ -98,8 +98,8 @@ func whole(x float64) int { return max(1, int(math.Ceil(x-0.25))) }
 // line is base as it is in force, to compare levels with.
 func (a *adaptive) line() float64 { return float64(whole(a.base)) }
 
-// restart begins again from the lowest limit. A limit that is there already, on its way up, goes on from where it is: first an endpoint comes
-// back, and then the breaker closes.
+// restart begins again from the lowest limit. A limit that is there already, on its way up, goes on from where it is: first an endpoint
+// comes back, and then the breaker closes.
 func (a *adaptive) restart(l *Limiter) {
 	if least := float64(l.s.Min); a.back <= a.base || a.base > 2*least {
 		a.retreat(l, least, "restart: from the lowest limit, doubling with each round of successes")

@@ -13,8 +13,8 @@ const (
 
 	// idle is the elasticity below which what lies between the two levels is of no use at all: the limit is too high by an unknown amount.
 	// Then the step goes half way to the lower level, and is not the last: the next question comes sooner, by the factor hurry. With the
-	// headroom elasticity is 0.37 where the limit is right.
-	idle, hurry = 0.15, 5
+	// headroom elasticity is 0.37 where the limit is right, and rarely so low by chance.
+	idle, hurry = 0.075, 5
 
 	// still is the step (as a logarithm) that is none: less than the chance in the figures.
 	still = 0.07

@@ -26,8 +26,8 @@ const (
 	// back-end can use: an eighth of the throughput is lost while it lasts, and what is seen there is the work itself, without waiting.
 	dip = 0.7
 
-	// growth is how far a question goes up, as a multiple: the golden mean of the bisection that would double each time and the safety of
-	// small steps.
+	// growth is how far a question goes up while the limit is sought, as a multiple: from 8 to 50 takes four of them, and the last, which
+	// does not pay, is no more above what does than that.
 	growth = 1.6
 
 	// apart is how far below another one a level must be, as a share, to be compared with it. Where a call takes many units it may not be.

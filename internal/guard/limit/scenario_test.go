@@ -145,8 +145,8 @@ func TestEveryCallIsPushedBack(t *testing.T) {
 	within(t, "limit", s.Limit(), 1, 1)
 }
 
-// A push-back comes fast. Calls that came to nothing are paid for by those that succeeded, else the more of them the faster a back-end
-// looks.
+// A back-end that pushes back, at once, what it has no room for: neither are these quick answers a sign of room, nor is there need to choke
+// it for them.
 func TestPushBackIsNotSpeed(t *testing.T) {
 	eachWidth(t, func(t *testing.T, s *sim) {
 		s.room = s.workers + s.workers/2

@@ -18,12 +18,12 @@ func TestTable(t *testing.T) {
 		b.crowd = 2 * b.workers
 		for _, b.cv = range []float64{0.5, 2} {
 			first, rest, mean := overload(b)
-			fmt.Printf("%d workers, variation %v: at three times the capacity %.3f of it in 5 s, then %.3f, mean limit %.2f of the workers\n",
+			fmt.Printf("%d workers, variation %v: at 3 times the capacity %.3f of it in 5 s, then %.3f, mean limit %.2f of the workers\n",
 				b.workers, b.cv, first, rest, mean)
 		}
 		b.cv = 0.5
-		fmt.Printf("%d workers: at 90 %% load %.5f refused, at 30 %% and three times slower for a while %.4f\n", b.workers, refused(b, 0.9, 1),
-			refused(b, 0.3, 3))
+		fmt.Printf("%d workers: at 90 %% load %.5f refused, at 30 %% and three times slower for a while %.4f\n",
+			b.workers, refused(b, 0.9, 1), refused(b, 0.3, 3))
 	}
 }
 
