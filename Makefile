@@ -29,12 +29,17 @@ build: ## build bin/capguard
 .PHONY: test
 test: prerequisites lint tools build ## all checks: lint, unit, property and end-to-end tests with the race detector
 	go test -race -timeout 25m ./...
-	@$(MAKE) --no-print-directory off
+	@$(MAKE) --no-print-directory off proofs
 
 # With the race detector a twentieth of the calls is sent; here it is the whole million.
 .PHONY: off
 off: ## a million calls under 64 callers while the flag flips: off means off
 	go test -count=1 -run 'TestOffMeansOff' -v ./internal/e2e
+
+# With the race detector a few of the scenarios are played; here all of them, with several seeds.
+.PHONY: proofs
+proofs: ## the guard in every scenario of overload, in virtual time, held to what each wants
+	go test -count=1 -timeout 20m -run 'TestProofs' ./loadtest/scenario
 
 .PHONY: lint
 lint: prerequisites $(BIN)/staticcheck $(BIN)/buf ## format, vet, staticcheck, modernizers, proto lint, breaking changes, generated code

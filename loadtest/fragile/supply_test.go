@@ -69,3 +69,18 @@ func TestTimelyAgainstDraws(t *testing.T) {
 		}
 	}
 }
+
+// TestColdAfterACrash: the first jobs of a new life take four times as long, whatever the cache held before.
+func TestColdAfterACrash(t *testing.T) {
+	c, err := fragile.NewCore(fragile.Brittle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Coldness(); got != 1 {
+		t.Errorf("with a full cache jobs take %v times as long", got)
+	}
+	c.Crash(time.Second)
+	if got := c.Coldness(); got != 4 {
+		t.Errorf("after a crash jobs take %v times as long, want 4", got)
+	}
+}

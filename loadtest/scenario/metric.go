@@ -51,38 +51,28 @@ var metrics = [...]struct {
 	kind kind
 	of   func(*measurement, Window, Want) float64
 }{
-	Goodput:     {"goodput", ratio, goodput},
-	WorstSecond: {"worst second", ratio, worstSecond},
-	P99:         {"p99", timing, p99},
-	Convergence: {"convergence", timing, func(m *measurement, _ Window, _ Want) float64 {
-		return m.settled(m.record.Scenario.Change, 0.88, 3*time.Second)
-	}},
-	Recovery: {"recovery", timing, func(m *measurement, _ Window, _ Want) float64 {
-		return m.settled(m.record.Scenario.Heal, 0.95, 5*time.Second)
-	}},
-	Return: {"return", timing, func(m *measurement, _ Window, _ Want) float64 {
-		return m.settled(m.record.Scenario.Heal, 0.9, 3*time.Second)
-	}},
+	Goodput:       {"goodput", ratio, goodput},
+	WorstSecond:   {"worst second", ratio, worstSecond},
+	P99:           {"p99", timing, p99},
+	Convergence:   {"convergence", timing, convergence},
+	Recovery:      {"recovery", timing, recovery},
+	Return:        {"return", timing, returned},
 	FalseRefusals: {"false refusals", portion, falseRefusals},
-	Wasted: {"wasted", portion, func(m *measurement, w Window, _ Want) float64 {
-		return part(over(m.record.Wasted, w), over(m.record.Busy, w))
-	}},
+	Wasted:        {"wasted", portion, wasted},
 	Amplification: {"amplification", ratio, amplification},
 	Refused:       {"refused", portion, refused},
 	Success:       {"success", ratio, success},
 	Share:         {"share", portion, share},
-	Rate: {"rate", ratio, func(m *measurement, w Window, x Want) float64 {
-		return m.tally(w, x.Classes).good / (w.To - w.From).Seconds()
-	}},
-	Inversions:  {"inversions", portion, inversions},
-	Jain:        {"Jain", ratio, jain},
-	Gap:         {"gap", ratio, gap},
-	Dispatched:  {"dispatched", count, dispatched},
-	Crashes:     {"crashes", count, crashes},
-	Readmission: {"re-admission", timing, readmission},
-	MessageP99:  {"message p99", timing, messageP99},
-	Resets:      {"resets", count, resets},
-	OpenRefusal: {"refusal of streams", timing, openRefusal},
+	Rate:          {"rate", ratio, rate},
+	Inversions:    {"inversions", portion, inversions},
+	Jain:          {"Jain", ratio, jain},
+	Gap:           {"gap", ratio, gap},
+	Dispatched:    {"dispatched", count, dispatched},
+	Crashes:       {"crashes", count, crashes},
+	Readmission:   {"re-admission", timing, readmission},
+	MessageP99:    {"message p99", timing, messageP99},
+	Resets:        {"resets", count, resets},
+	OpenRefusal:   {"refusal of streams", timing, openRefusal},
 }
 
 // String returns the name of a metric in words.

@@ -75,17 +75,11 @@ func play(ctx context.Context, s *scenario.Scenario, r *scenario.Record, mode st
 	}
 	before := spent()
 	calls := &callers{s: s, note: st.note, conns: st.conns, free: free}
-	stop := background(ctx, st.run)
 	for i := range s.Classes {
 		calls.calls.Go(func() { calls.generate(ctx, i, r.Seed) })
 	}
-	ended := make(chan struct{})
-	go func() { // ends with the calls, which is waited for
-		calls.calls.Wait()
-		close(ended)
-	}()
-	<-ended
-	err = stop()
+	err = st.run(ctx)
+	calls.calls.Wait()
 	c.share = float64(spent()-before) / float64(st.note.now()) / float64(runtime.NumCPU())
 	c.lateness = st.note.lateness.Quantile(0.99)
 	return c, errors.Join(err, ctx.Err())
@@ -94,7 +88,7 @@ func play(ctx context.Context, s *scenario.Scenario, r *scenario.Record, mode st
 // settling is how long connections have to stand up before a run.
 const settling = 300 * time.Millisecond
 
-// run takes samples, and lets happen what the scenario says, until ctx ends.
+// run takes samples, and lets happen what the scenario says, until its end or that of ctx.
 func (st *stage) run(ctx context.Context) error {
 	var last fragile.Stats
 	kills, restart := st.s.Kills, st.s.Restart

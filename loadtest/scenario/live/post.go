@@ -14,6 +14,7 @@ import (
 
 	"github.com/capguard/capguard/featureflags"
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
+	"github.com/capguard/capguard/loadtest/scenario"
 	"github.com/capguard/capguard/server"
 	"github.com/capguard/capguard/server/config"
 )
@@ -81,7 +82,7 @@ func (p *post) restart(ctx context.Context) error {
 
 // limit asks the guard for its limit; 0 if it does not say.
 func (p *post) limit(ctx context.Context) float64 {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, scenario.Bin)
 	defer cancel()
 	answer, err := capguardv1.NewGuardServiceClient(p.conn).GetBackend(ctx, &capguardv1.GetBackendRequest{})
 	if err != nil {

@@ -216,7 +216,7 @@ func TestOutcomes(t *testing.T) {
 	s := short(named(t, "S11b"), 20*time.Second)
 	s.Retry = scenario.Retry{}
 	s.Kills[0].At = 5 * time.Second
-	s.Classes[0].Rate = loadtest.Steady(60) // which it can bear also when it is cold
+	s.Classes[0].Rate = loadtest.Steady(200).Step(5*time.Second, 60) // it can bear less when it is cold
 	w := &witness{ended: map[guard.Outcome]int{}}
 	r := virtual.Play(s, scenario.Base, 1, virtual.Maker{Name: "witness", Make: func(*virtual.World) virtual.Gate { return w }}, nil)
 	down := 0 // attempts while nobody was there
