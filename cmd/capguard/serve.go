@@ -50,7 +50,7 @@ func (f *serveFlags) register(fs *flag.FlagSet) {
 	fs.Var(&f.backends, "backend", "address of the back-end: `target` host:port, dns:///host:port or unix:/path; repeat it for several addresses")
 	fs.StringVar(&f.listen, "listen", "", "data port, host:port or unix:/path (default "+config.DefaultListen+")")
 	fs.StringVar(&f.admin, "admin", "", "admin port (default "+config.DefaultAdmin+")")
-	fs.StringVar(&f.dataDir, "data-dir", "", "where flags are kept (default "+config.DefaultDataDir+")")
+	fs.StringVar(&f.dataDir, "data-dir", "", "where flags and what was learned are kept (default "+config.DefaultDataDir+")")
 	fs.StringVar(&f.mode, "mode", "", "enforce, observe or off (default enforce)")
 	fs.StringVar(&f.otlpEndpoint, "otlp-endpoint", "", "host:port or URL of an OTLP collector; else the OTEL_* variables decide")
 	fs.StringVar(&f.config, "config", "", "YAML `file` for everything else; reloaded when it changes and on SIGHUP")

@@ -33,7 +33,7 @@ type Config struct {
 	Tls *ServerTLS `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
 	// The admin port.
 	Admin *Admin `protobuf:"bytes,3,opt,name=admin,proto3" json:"admin,omitempty"`
-	// Where flags are kept; default ./capguard-data.
+	// Where flags and what was learned of the back-ends are kept; default ./capguard-data.
 	DataDir string `protobuf:"bytes,4,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
 	// `enforce` (default), `observe` or `off`, for back-ends that do not say.
 	Mode string `protobuf:"bytes,5,opt,name=mode,proto3" json:"mode,omitempty"`
