@@ -152,7 +152,7 @@ func TestREADME(t *testing.T) {
 	refused := 0
 	for i, c := range commands {
 		want := "0"
-		if strings.Contains(c, "StockService/Recommend") {
+		if strings.HasSuffix(c, "StockService/Recommend") {
 			want, refused = "73", refused+1 // FAILED_PRECONDITION
 		}
 		if exits[i] != want {

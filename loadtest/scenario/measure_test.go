@@ -114,7 +114,7 @@ func TestWhatVariantsWant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"goodput >= 0.950", "goodput[72,120) >= 0.990"} {
+	for i, want := range []string{"goodput >= 0.920", "goodput[72,120) >= 0.990"} {
 		s, ok := scenario.Wide.Apply(list[i])
 		if !ok || s.Wants[0].String() != want || len(s.Wants) != i+1 || s.Replicas[0].Workers != 32 {
 			t.Errorf("%s with 32 workers wants %v", s.Name, s.Wants)
