@@ -11,8 +11,8 @@
 // Run has returned, every admitted call has ended (or the drain time-out has), every goroutine too, the store is closed, and what the guards
 // have learned is in the data directory, for the next process. (docs/design/memory.md)
 //
-// What this package does not do: it decides nothing (internal/guard), moves no frames (server/relay, by way of server/proxy), serves no commands (server/admin);
-// it reads no files but those the configuration names, and watches none.
+// What this package does not do: it decides nothing (internal/guard), moves no frames (server/relay, by way of server/proxy), serves no
+// commands (server/admin); it reads no files but those the configuration names and those in the data directory, and watches none.
 package server
 
 import (

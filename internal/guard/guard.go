@@ -17,7 +17,8 @@
 //     were admitted: of all, over the last ten seconds, and of their tenant, since the shortage began. A tenant may always have one.
 //   - Limit. A unary call needs a slot of the limit of some endpoint, a stream a place in the account of streams.
 //   - Queue. Who finds no slot waits in line, for as long as the queue and the call's deadline allow. Slots that come free go to the
-//     line first. A stream that finds the others at work waits in a line of its own, for a moment.
+//     line first. Calls of heavy methods leave some slots to light ones, which then pass them by. A stream that finds the others at work
+//     waits in a line of its own, for a moment.
 //
 // # Endpoints
 //
@@ -38,8 +39,8 @@
 //
 // A stream is opened, lives, and ends. Its life occupies nothing: established streams are bounded in number, and neither cut nor held up
 // for load. Its work is its messages: one that the back-end has and has not answered takes a unit of the endpoint's limit, beyond it if
-// need be, so that unary calls give way; it is a sample of latency when it is answered. What is never answered is work for a while only.
-// Streams are opened while the work of those that are open leaves room for calls.
+// need be, so that unary calls give way; the limit learns nothing from it. What is never answered is work for a while only. Streams are
+// opened while the work of those that are open leaves room for calls.
 //
 // # Outcomes
 //
@@ -53,7 +54,8 @@
 // # Modes
 //
 // In mode observe all is computed and counted, but only flags refuse: a call that found no slot goes without one, and nobody waits; it is
-// counted under the reason for which it would have waited first. In mode off only flags are asked; endpoints are chosen all the same. Calls in flight without a slot still fill the limit when the mode returns to enforce.
+// counted under the reason for which it would have waited first. In mode off only flags are asked; endpoints are chosen all the same. Calls
+// in flight without a slot still fill the limit when the mode returns to enforce.
 //
 // # Explanations
 //
@@ -87,9 +89,8 @@
 //
 // It knows neither gRPC nor flags (it is told percentages), forwards nothing and logs nothing; state changes are polled with Events. It
 // has no goroutine of its own: what else time alone changes takes effect at the next call, or when somebody looks. It connects to nothing
-// and resolves no name: it is told of endpoints. It believes what
-// a call says of itself: one that calls every attempt its first is bounded by the limit and its tenant's share of it alone. Whoever holds
-// a permit must see to its Done, by defer: no permit expires.
+// and resolves no name: it is told of endpoints. It believes what a call says of itself: one that calls every attempt its first is bounded
+// by the limit and its tenant's share of it alone. Whoever holds a permit must see to its Done, by defer: no permit expires.
 package guard
 
 import (

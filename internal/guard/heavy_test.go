@@ -88,3 +88,22 @@ func TestNobodyIsHeavyAlone(t *testing.T) {
 		}
 	})
 }
+
+// Messages of streams are quick and many. Their times were once taken into the mean of all calls, beside which every call then looked heavy,
+// and an eighth of the slots stayed empty for nobody.
+func TestMessagesMakeNoCallHeavy(t *testing.T) {
+	inBubble(t, fixed(8), func(r rig) {
+		r.run(40, call, 20*time.Millisecond, guard.Success)
+		talk := r.pass(guard.Call{Method: "/shop.Stock/Talk", Stream: true})
+		talk.Answered()
+		for range 2000 {
+			talk.Messages(1, 0)
+			sleep(time.Millisecond)
+			talk.Messages(0, 1)
+		}
+		for range 8 {
+			defer r.pass(call).Done(guard.Ignored)
+		}
+		talk.Done(guard.Success)
+	})
+}

@@ -129,7 +129,7 @@ func (s *spent) learn(took, at time.Duration) {
 	s.mean += (took.Seconds() - s.mean) / s.n
 }
 
-// spentLocked takes in what a call, or a message of a stream, has cost.
+// spentLocked takes in what a call has cost.
 func (g *Guard) spentLocked(m *method, took, at time.Duration) {
 	if m != g.methods.other {
 		g.spent.learn(took, at)

@@ -160,12 +160,13 @@ func (g *Guard) chargeLocked(m *message, in *letters, now time.Time) {
 	g.work.change(1, now.Sub(g.start))
 }
 
-// dischargeLocked gives the unit back; without one it does nothing.
-func (g *Guard) dischargeLocked(m *message, in *letters, r limit.Result, took time.Duration, now time.Time) {
+// dischargeLocked gives the unit back; without one it does nothing. The limit learns nothing from a message: streams send what they like,
+// whatever the limit is, and so what is in flight with it was put there by nobody who asked.
+func (g *Guard) dischargeLocked(m *message, in *letters, now time.Time) {
 	if m.slot == (limit.Slot{}) {
 		return
 	}
-	m.to.limiter.Release(m.slot, limit.Ignored, took, 0, now)
+	m.to.limiter.Release(m.slot, limit.Ignored, 0, 0, now)
 	m.slot = limit.Slot{}
 	in.remove(m)
 	m.to.work--
@@ -185,7 +186,7 @@ func (g *Guard) openLocked(s *slot, at time.Duration) {
 // openedLocked ends the opening of a stream.
 func (g *Guard) openedLocked(t *talk, now time.Time) {
 	if t != nil && t.opening != nil {
-		g.dischargeLocked(t.opening, &g.work.opened, limit.Ignored, 0, now)
+		g.dischargeLocked(t.opening, &g.work.opened, now)
 		t.opening = nil
 	}
 }
@@ -235,12 +236,10 @@ func (g *Guard) answerLocked(t *talk, at time.Duration) {
 		return
 	}
 	g.work.typical += (took - g.work.typical) / 20
-	r := limit.Success
-	if t.method.spent.n < spentLeast {
-		r = limit.Ignored // How it compares with calls is not known yet.
+	g.dischargeLocked(m, &g.work.messages, g.now(at))
+	if t.method != g.methods.other {
+		t.method.spent.learn(took, at) // and not in the mean of calls, beside which those would all look heavy
 	}
-	g.dischargeLocked(m, &g.work.messages, r, took, g.now(at))
-	g.spentLocked(t.method, took, at)
 }
 
 func (t *talk) add(m *message) {
@@ -267,7 +266,7 @@ func (g *Guard) silenceLocked(s *slot, now time.Time) {
 	}
 	g.openedLocked(t, now)
 	for t.n > 0 {
-		g.dischargeLocked(t.take(), &g.work.messages, limit.Ignored, 0, now)
+		g.dischargeLocked(t.take(), &g.work.messages, now)
 	}
 	s.talk = nil
 }
@@ -286,6 +285,6 @@ func (g *Guard) giveUpOnLocked(at time.Duration) {
 	}
 	for m := w.messages.first; m != nil && at-m.sent >= w.patience(); m = w.messages.first {
 		m.talk.quiet = true
-		g.dischargeLocked(m, &w.messages, limit.Ignored, 0, now)
+		g.dischargeLocked(m, &w.messages, now)
 	}
 }

@@ -841,7 +841,7 @@ type QueueConfig struct {
 	MaxWait *durationpb.Duration `protobuf:"bytes,1,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
 	// Most calls in line; default 1,000.
 	MaxLength *int32 `protobuf:"varint,2,opt,name=max_length,json=maxLength,proto3,oneof" json:"max_length,omitempty"`
-	// Longest wait of a call that comes when others of its tenant have waited in vain, until their line is empty; 0s is that of `max_wait`.
+	// Longest wait of a call that comes while more than one in twenty of its tenant have waited in vain of late; 0s is that of `max_wait`.
 	StandingWait  *durationpb.Duration `protobuf:"bytes,3,opt,name=standing_wait,json=standingWait,proto3" json:"standing_wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -91,7 +91,7 @@
 // # What this package does not do
 //
 // It knows no queue, criticality or method: a call is its units, its time, and what is usual beside it. Streams do not belong in it, as
-// their lifetime is no latency; their messages do. It cannot tell calls that wait for each other from calls that wait for something else
+// their lifetime is no latency; their messages take slots, by Force, and teach nothing. It cannot tell calls that wait for each other from calls that wait for something else
 // behind the back-end that only so many can have: both make more concurrency useless, and the limit is right in both. It logs and calls
 // nobody; its owner takes Changes.
 package limit
