@@ -24,3 +24,13 @@ func (s *classes) threshold() Criticality {
 	}
 	return c
 }
+
+// outranks tells whether a less critical call than one of c was among the last admissions.
+func (s *classes) outranks(c Criticality) bool {
+	for lower := max(c, CriticalPlus) + 1; lower <= Sheddable; lower++ {
+		if last := s.last[lower-CriticalPlus]; last > 0 && s.admitted-last < classesLookBack {
+			return true
+		}
+	}
+	return false
+}

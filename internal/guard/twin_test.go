@@ -19,7 +19,8 @@ type twin struct {
 	forced  bool
 	out     []*twinCall // admitted and not given back
 	lines   [2]*queue.Queue[*twinCall]
-	waiting []*twinCall // in either line
+	waiting []*twinCall         // in either line
+	ranks   []guard.Criticality // of all who were admitted, the last one last
 	totals  guard.Totals
 	doubles uint64
 }
@@ -85,6 +86,7 @@ func (w *twin) settle(c *twinCall, r guard.Reason) {
 	if r == guard.None {
 		c.opened = w.s.Mode == guard.Off // nothing is work there
 		w.totals.Admitted++
+		w.ranks = append(w.ranks, c.Criticality)
 		w.out = append(w.out, c)
 		return
 	}
@@ -140,6 +142,11 @@ func (w *twin) check(c *twinCall) guard.Reason {
 
 func (w *twin) push(c *twinCall) {
 	claim := queue.Claim{Rank: int(c.Criticality), Deadline: c.Deadline}
+	for _, r := range w.ranks[max(0, len(w.ranks)-64):] {
+		if r > c.Criticality {
+			claim.Patience = 3 * w.s.Queue.MaxWait
+		}
+	}
 	if c.stream {
 		claim.Patience = min(50*time.Millisecond, w.s.Queue.MaxWait)
 	}

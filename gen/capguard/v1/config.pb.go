@@ -837,7 +837,7 @@ func (x *LimitConfig) GetMaxStreams() int32 {
 // QueueConfig is the short line before a back-end.
 type QueueConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Longest wait; default 100ms, 0s is no line.
+	// Longest wait; default 100ms, 0s is no line. One that is more critical than some admitted of late may wait three times as long.
 	MaxWait *durationpb.Duration `protobuf:"bytes,1,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
 	// Most calls in line; default 1,000.
 	MaxLength *int32 `protobuf:"varint,2,opt,name=max_length,json=maxLength,proto3,oneof" json:"max_length,omitempty"`
