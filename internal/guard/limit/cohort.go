@@ -11,6 +11,7 @@ type cohort struct {
 	out  int     // of those, still to come back
 	left float64 // sum of the instants at which those were sent, in seconds
 	late int     // answers of others since the last one was sent
+	held bool    // demand was held back meanwhile; in a window only
 	most int     // of those, before the rest of its calls is given up
 	main tally   // those sent at the level that it is about
 	low  tally   // those sent far below it; in a window only

@@ -80,9 +80,6 @@ func (a *adaptive) conclude(l *Limiter, v verdict, asked bool) {
 		want = min(want, math.Sqrt(want*v.low))
 	}
 	step := trust * trust / (trust*trust + v.err*v.err) * math.Log(want/a.base)
-	if step > 0 && !asked && l.held == 0 {
-		return // what nobody asks for is not tried
-	}
 	a.rest = fewest
 	word := "grow"
 	to := a.base * math.Exp(min(max(step, math.Log(least)), math.Log(farthest)))

@@ -30,8 +30,8 @@ func (a *adaptive) watch(l *Limiter) {
 	if !c.complete(a.share()) {
 		return
 	}
-	held := l.held > 0 && a.rest <= 0
-	l.held = 0
+	c.held, l.held = l.held > 0, 0
+	held := c.held && a.rest <= 0
 	at := c.total(l.seconds())
 	switch {
 	case held && a.seeking && at.n >= some:
@@ -84,5 +84,9 @@ func (a *adaptive) turn(l *Limiter) {
 	one.low.merge(two.low)
 	one.main.merge(two.main)
 	a.calm = window{}
-	a.conclude(l, compare(one.low, one.main), false)
+	v = compare(one.low, one.main)
+	if v.useful*headroom > a.base && !one.held && !two.held {
+		return // what nobody asks for is not tried
+	}
+	a.conclude(l, v, false)
 }
