@@ -231,7 +231,7 @@ func (g *Guard) slotLocked(a *ask, fresh bool) (ok bool) {
 	case 1:
 		a.to = g.pool[0]
 		if a.slot, ok = a.to.acquire(a.units(), a.heavy, a.now); !ok && fresh {
-			a.to.limiter.Held(a.now)
+			a.to.limiter.Held()
 		}
 		return ok
 	}

@@ -155,7 +155,7 @@ func (g *Guard) pickLocked(j journey) *Endpoint {
 		return best
 	}
 	if j.fresh {
-		best.limiter.Held(j.now)
+		best.limiter.Held()
 	}
 	return g.drawLocked(&j, well, true)
 }

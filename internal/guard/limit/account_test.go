@@ -26,7 +26,7 @@ func (a *account) acquire(cost int, now time.Time) bool {
 	if ok {
 		a.calls = append(a.calls, held{s, now})
 	} else {
-		a.Held(now)
+		a.Held()
 	}
 	return ok
 }

@@ -17,7 +17,7 @@ func (c *crowd) fill(l *limit.Limiter, now time.Time) {
 	for {
 		s, ok := l.Acquire(1, now)
 		if !ok {
-			l.Held(now)
+			l.Held()
 			return
 		}
 		c.slots[c.sent%64] = s
@@ -64,6 +64,6 @@ func BenchmarkRefusal(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		l.Acquire(1, now)
-		l.Held(now)
+		l.Held()
 	}
 }

@@ -114,10 +114,7 @@ func (l *Limiter) free(cost int) bool {
 }
 
 // Held tells that a call which has just come found no slot: demand that the limit holds back.
-func (l *Limiter) Held(now time.Time) {
-	l.pass(now)
-	l.held++
-}
+func (l *Limiter) Held() { l.held++ }
 
 // Release gives a slot back with what the call told and how long it took; usual is how long calls of its kind take beside others, 1 or 0
 // if that is not known. A slot that is none does nothing.

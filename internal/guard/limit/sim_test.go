@@ -170,7 +170,7 @@ func (s *sim) acquire(c *call) bool {
 	if s.take(c) {
 		return true
 	}
-	s.Held(s.clock())
+	s.Held()
 	return false
 }
 

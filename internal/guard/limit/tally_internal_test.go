@@ -83,7 +83,7 @@ func TestCohortsHold(t *testing.T) {
 		if s, ok := l.Acquire(1+r.IntN(20)/19, now); ok {
 			slots = append(slots, s)
 		} else {
-			l.Held(now)
+			l.Held()
 		}
 		for len(slots) > 0 && r.IntN(l.Limit()+2) < len(slots) {
 			j := r.IntN(min(len(slots), 3))

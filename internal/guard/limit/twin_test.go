@@ -89,7 +89,7 @@ func (w *twin) acquire(t *testing.T, cost int) {
 		t.Fatalf("Acquire(%d) = %v with %d in flight and %d charged of %d", cost, ok, w.inFlight(), w.charged(), w.Limit())
 	}
 	if !ok {
-		w.Held(w.now)
+		w.Held()
 		return
 	}
 	w.calls = append(w.calls, taken{slot, cost})
