@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -194,11 +195,11 @@ func TestExplainTellsOfChanges(t *testing.T) {
 		want(r, "changes", len(changes), 2)
 		got := map[string]string{}
 		for _, c := range changes {
-			got[c.GetKind()] = fmt.Sprint(c.GetFrom(), " to ", c.GetTo(), " by ", c.GetActor())
+			got[c.GetKind()] = fmt.Sprint(c.GetFrom(), " to ", c.GetTo(), " by ", c.GetActor(), " at ", cmp.Or(c.GetEndpoint(), "all"))
 			want(r, "reason of "+c.GetKind()+" is missing", c.GetReason() == "", false)
 		}
-		want(r, "limit", got["limit"], "8 to 5 by anna")
-		want(r, "mode", got["mode"], "enforce to observe by bert")
+		want(r, "limit", got["limit"], "8 to 5 by anna at 127.0.0.1:9")
+		want(r, "mode", got["mode"], "enforce to observe by bert at all")
 	})
 }
 

@@ -38,6 +38,7 @@ func renderExplanation(b *proxy.Backend, c guard.Call, e guard.Explanation) *cap
 	for _, ch := range e.Changes {
 		resp.Changes = append(resp.Changes, &capguardv1.Change{
 			Time: renderTime(ch.Time), Kind: string(ch.Kind), From: ch.From, To: ch.To, Reason: ch.Reason, Actor: ch.Actor,
+			Endpoint: ch.Endpoint,
 		})
 	}
 	return resp
