@@ -83,7 +83,7 @@ func (g *Guard) decideLocked(c *Call, a *ask, d *Decision) (p Permit, w *waiter)
 	switch {
 	case r == None:
 	case g.settings.Mode == Observe:
-		a.would(r)
+		r = g.wouldLocked(a, r)
 	case r == LimitReached:
 		return p, g.queueLocked(c, a, d)
 	default:
@@ -272,5 +272,21 @@ func (g *Guard) refuseLocked(c *Call, a *ask, d *Decision, r Reason, after time.
 	g.recordLocked(c, a, d)
 }
 
-// would counts what mode observe lets pass.
-func (a *ask) would(r Reason) { a.method.totals.WouldRefuse[r]++ }
+// wouldLocked counts what mode observe lets pass, and returns for which reason it would have been refused: none if it would have waited.
+func (g *Guard) wouldLocked(a *ask, r Reason) Reason {
+	if r == LimitReached && !a.stream && g.bearableLocked(a.at) {
+		a.method.totals.WouldWait++
+		return None
+	}
+	a.method.totals.WouldRefuse[r]++
+	return r
+}
+
+// bearableLocked tells whether the line that there would be, of all who are in flight beyond the limit, moves on within the longest wait.
+// While nothing is known of how fast that is, it does not.
+func (g *Guard) bearableLocked(at time.Duration) bool {
+	pace := g.paceLocked(at)
+	beyond := float64(g.unary + 1 - g.limit)
+	throughput := pace * float64(g.limit) / float64(max(g.unary, g.limit)) // time for each call, also while more are in flight
+	return pace > 0 && beyond*throughput <= float64(g.settings.Queue.MaxWait)
+}

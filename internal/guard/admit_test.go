@@ -8,6 +8,7 @@ import (
 
 	"github.com/capguard/capguard/internal/guard"
 	"github.com/capguard/capguard/internal/guard/breaker"
+	"github.com/capguard/capguard/internal/guard/limit"
 )
 
 // Everything is against a call; as one thing after the other is put right, the next check speaks.
@@ -169,6 +170,25 @@ func TestObserve(t *testing.T) {
 			t.Errorf("would have refused %v, want %v", totals.WouldRefuse, want)
 		}
 	})
+}
+
+// What would wait for a moment is no refusal: who looks before he enforces would else see a fault where there is none.
+func TestObserveTellsWaitsFromRefusals(t *testing.T) {
+	for load, most := range map[float64]float64{0.9: 0.01, 3: 1} {
+		f, s := newFragile(8, 20*time.Millisecond), guard.Default()
+		s.Mode, s.Limit.Initial, s.Limit.Law = guard.Observe, 10, limit.Fixed
+		overloadWith(t, s, f, func(c *crowd) {
+			c.offer(load*f.capacity(), 30*time.Second)
+			got := c.Status().Totals
+			refused := 0.0
+			for _, n := range got.WouldRefuse {
+				refused += float64(n) / float64(got.Admitted)
+			}
+			if got.WouldWait == 0 || refused > most || load > 1 && refused < 0.6 {
+				t.Errorf("at %v of the capacity %.3f would be refused, %d of %d wait", load, refused, got.WouldWait, got.Admitted)
+			}
+		})
+	}
 }
 
 // would checks that mode observe admits a call and says why it should not.

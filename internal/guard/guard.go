@@ -53,9 +53,10 @@
 //
 // # Modes
 //
-// In mode observe all is computed and counted, but only flags refuse: a call that found no slot goes without one, and nobody waits; it is
-// counted under the reason for which it would have waited first. In mode off only flags are asked; endpoints are chosen all the same. Calls
-// in flight without a slot still fill the limit when the mode returns to enforce.
+// In mode observe all is computed and counted, but only flags refuse: a call that found no slot goes without one, and nobody waits. Those
+// in flight beyond the limit are the line that there would be: a call counts as one that would have waited if so many are through within
+// the longest wait, and else as one that would have been refused. In mode off only flags are asked; endpoints are chosen all the same. Calls in
+// flight without a slot still fill the limit when the mode returns to enforce.
 //
 // # Explanations
 //

@@ -41,6 +41,7 @@ type Totals struct {
 	Admitted, Succeeded, Overloaded, Failed, Ignored uint64
 	Refused                                          [reasons]uint64 // by Reason
 	WouldRefuse                                      [reasons]uint64 // in mode observe, where these calls are among the admitted
+	WouldWait                                        uint64          // and those for which a wait in line would have found a slot
 }
 
 const reasons = int(Canceled) + 1
@@ -64,6 +65,7 @@ func (t *Totals) add(u *Totals) {
 	t.Overloaded += u.Overloaded
 	t.Failed += u.Failed
 	t.Ignored += u.Ignored
+	t.WouldWait += u.WouldWait
 	for r := range reasons {
 		t.Refused[r] += u.Refused[r]
 		t.WouldRefuse[r] += u.WouldRefuse[r]
@@ -77,6 +79,7 @@ func (t *Totals) subtract(u *Totals) {
 	t.Overloaded -= u.Overloaded
 	t.Failed -= u.Failed
 	t.Ignored -= u.Ignored
+	t.WouldWait -= u.WouldWait
 	for r := range reasons {
 		t.Refused[r] -= u.Refused[r]
 		t.WouldRefuse[r] -= u.WouldRefuse[r]

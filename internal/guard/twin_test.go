@@ -118,6 +118,11 @@ func (w *twin) admit(call guard.Call) *twinCall {
 	return c
 }
 
+// waited tells whether a call passed in mode observe, of which the twin says only that it found no slot.
+func (a *answer) waited(c *twinCall) bool {
+	return c.reason == guard.LimitReached && a.d.Admitted && a.d.Reason == guard.None
+}
+
 func (w *twin) limit() int { return min(w.s.Limit.Initial, w.s.Limit.Max) }
 
 // room tells whether a call, or a stream, is admitted.

@@ -136,6 +136,7 @@ func renderRates(t guard.Totals, span time.Duration) *capguardv1.Rates {
 		Failed:      per(t.Overloaded + t.Failed),
 		Refused:     map[string]float64{},
 		WouldRefuse: map[string]float64{},
+		WouldWait:   per(t.WouldWait),
 	}
 	for i := range t.Refused {
 		name := grpcguard.ReasonName(guard.Reason(i))

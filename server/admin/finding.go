@@ -27,7 +27,7 @@ func renderExplanation(b *proxy.Backend, c guard.Call, e guard.Explanation) *cap
 	records := b.Guard().Records()
 	resp := &capguardv1.ExplainResponse{
 		Backend: backendPrefix + b.Name(), Method: c.Method, Mode: renderMode(e.Mode),
-		Refused: reasonCounts(e.Totals.Refused[:]), WouldRefuse: reasonCounts(e.Totals.WouldRefuse[:]),
+		Refused: reasonCounts(e.Totals.Refused[:]), WouldRefuse: reasonCounts(e.Totals.WouldRefuse[:]), WouldWait: int64(e.Totals.WouldWait),
 		Records: &capguardv1.Records{Kept: int64(records.Kept), Since: renderTime(records.Since), Unrecorded: int64(records.Unrecorded)},
 	}
 	for _, f := range e.Findings {

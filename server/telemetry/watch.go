@@ -129,6 +129,7 @@ func (s gauges) methods(o metric.Observer, name attribute.KeyValue, ms []guard.M
 			}
 		}
 		observe(m.Totals.Admitted, Decision(guard.None))
+		observe(m.Totals.WouldWait, "would_wait")
 		for r := guard.FeatureOff; r <= guard.Canceled; r++ {
 			observe(m.Totals.Refused[r], Decision(r))
 			observe(m.Totals.WouldRefuse[r], "would_"+Decision(r))

@@ -692,7 +692,9 @@ type Rates struct {
 	// Refused calls per second, by reason, e.g. `FEATURE_OFF`.
 	Refused map[string]float64 `protobuf:"bytes,4,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	// In mode observe: calls per second that would have been refused, by reason.
-	WouldRefuse   map[string]float64 `protobuf:"bytes,5,rep,name=would_refuse,json=wouldRefuse,proto3" json:"would_refuse,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	WouldRefuse map[string]float64 `protobuf:"bytes,5,rep,name=would_refuse,json=wouldRefuse,proto3" json:"would_refuse,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// In mode observe: calls per second that would have waited before they were let through.
+	WouldWait     float64 `protobuf:"fixed64,6,opt,name=would_wait,json=wouldWait,proto3" json:"would_wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -760,6 +762,13 @@ func (x *Rates) GetWouldRefuse() map[string]float64 {
 		return x.WouldRefuse
 	}
 	return nil
+}
+
+func (x *Rates) GetWouldWait() float64 {
+	if x != nil {
+		return x.WouldWait
+	}
+	return 0
 }
 
 // Endpoint is one address of a back-end.
@@ -2160,7 +2169,9 @@ type ExplainResponse struct {
 	// Calls of the method since the start that mode observe let pass, by the reason why they would have been refused.
 	WouldRefuse map[string]int64 `protobuf:"bytes,10,rep,name=would_refuse,json=wouldRefuse,proto3" json:"would_refuse,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// How far back, and how completely, refusals are recorded.
-	Records       *Records `protobuf:"bytes,11,opt,name=records,proto3" json:"records,omitempty"`
+	Records *Records `protobuf:"bytes,11,opt,name=records,proto3" json:"records,omitempty"`
+	// Calls of the method since the start that mode observe let pass, and that would have waited for their turn.
+	WouldWait     int64 `protobuf:"varint,12,opt,name=would_wait,json=wouldWait,proto3" json:"would_wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2270,6 +2281,13 @@ func (x *ExplainResponse) GetRecords() *Records {
 		return x.Records
 	}
 	return nil
+}
+
+func (x *ExplainResponse) GetWouldWait() int64 {
+	if x != nil {
+		return x.WouldWait
+	}
+	return 0
 }
 
 // WatchDecisionsRequest says which refusals are wanted: those that match every field that is given.
@@ -2472,13 +2490,15 @@ const file_capguard_v1_guard_service_proto_rawDesc = "" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12;\n" +
 	"\vchange_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"changeTime\x12\x14\n" +
-	"\x05actor\x18\b \x01(\tR\x05actor\"\xd8\x02\n" +
+	"\x05actor\x18\b \x01(\tR\x05actor\"\xf7\x02\n" +
 	"\x05Rates\x12\x1a\n" +
 	"\badmitted\x18\x01 \x01(\x01R\badmitted\x12\x1c\n" +
 	"\tsucceeded\x18\x02 \x01(\x01R\tsucceeded\x12\x16\n" +
 	"\x06failed\x18\x03 \x01(\x01R\x06failed\x129\n" +
 	"\arefused\x18\x04 \x03(\v2\x1f.capguard.v1.Rates.RefusedEntryR\arefused\x12F\n" +
-	"\fwould_refuse\x18\x05 \x03(\v2#.capguard.v1.Rates.WouldRefuseEntryR\vwouldRefuse\x1a:\n" +
+	"\fwould_refuse\x18\x05 \x03(\v2#.capguard.v1.Rates.WouldRefuseEntryR\vwouldRefuse\x12\x1d\n" +
+	"\n" +
+	"would_wait\x18\x06 \x01(\x01R\twouldWait\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a>\n" +
@@ -2619,7 +2639,7 @@ const file_capguard_v1_guard_service_proto_rawDesc = "" +
 	"\btrace_id\x18\x03 \x01(\tH\x00R\atraceId\x12\x18\n" +
 	"\afeature\x18\x04 \x01(\tR\afeature\x12\x16\n" +
 	"\x06tenant\x18\x05 \x01(\tR\x06tenantB\t\n" +
-	"\asubject\"\x86\x05\n" +
+	"\asubject\"\xa5\x05\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
@@ -2632,7 +2652,9 @@ const file_capguard_v1_guard_service_proto_rawDesc = "" +
 	"\arefused\x18\t \x03(\v2).capguard.v1.ExplainResponse.RefusedEntryR\arefused\x12P\n" +
 	"\fwould_refuse\x18\n" +
 	" \x03(\v2-.capguard.v1.ExplainResponse.WouldRefuseEntryR\vwouldRefuse\x12.\n" +
-	"\arecords\x18\v \x01(\v2\x14.capguard.v1.RecordsR\arecords\x1a:\n" +
+	"\arecords\x18\v \x01(\v2\x14.capguard.v1.RecordsR\arecords\x12\x1d\n" +
+	"\n" +
+	"would_wait\x18\f \x01(\x03R\twouldWait\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a>\n" +
