@@ -69,12 +69,14 @@ func (e *Endpoint) learnLocked(o Outcome, took, at time.Duration) {
 		e.pause = min(max(2*e.pause, firstPause), longestPause)
 		e.probe = at + e.pause
 	}
+	e.g.judge.troubled = e.g.judge.troubled || e.suspect(at)
 }
 
 // judge is what is needed to compare the endpoints.
 type judge struct {
 	next              time.Duration
 	latencies, trusts []float64
+	troubled          bool // some may be suspect; if not none is, for by time alone an endpoint only regains trust
 }
 
 // judgeLocked compares the endpoints with each other.
@@ -100,6 +102,7 @@ func (g *Guard) judgeLocked(at time.Duration) {
 		}
 		e.doubtBelow = doubtShare * without(j.trusts, e.trustAt(at), len(j.trusts)/2-1)
 	}
+	j.troubled = slices.ContainsFunc(g.pool, func(e *Endpoint) bool { return e.suspect(at) })
 }
 
 // without returns element i of sorted as it is without one x.
@@ -133,6 +136,9 @@ func (g *Guard) pickLocked(j journey) *Endpoint {
 		return nil
 	}
 	g.judgeLocked(j.at)
+	if !g.judge.troubled && j.tried == nil && len(g.pool) > 1 {
+		return g.roomyLocked(&j, g.twoLocked(j.at), true)
+	}
 	suspects, probe := 0, (*Endpoint)(nil)
 	for _, e := range g.pool {
 		if e.suspect(j.at) {
@@ -147,17 +153,35 @@ func (g *Guard) pickLocked(j journey) *Endpoint {
 		probe.probing(j.at)
 		return probe
 	}
-	best := g.drawLocked(&j, well, false)
+	return g.roomyLocked(&j, g.drawLocked(&j, well, false), well)
+}
+
+// roomyLocked returns best, or another one if that has no room and the call needs some.
+func (g *Guard) roomyLocked(j *journey, best *Endpoint, well bool) *Endpoint {
 	switch {
 	case best == nil && !j.roomy: // What looks well was tried.
-		return g.drawLocked(&j, false, false)
+		return g.drawLocked(j, false, false)
 	case best == nil || !j.roomy || best.room(j.units, j.heavy, j.now):
 		return best
 	}
 	if j.fresh {
 		best.limiter.Held()
 	}
-	return g.drawLocked(&j, well, true)
+	return g.drawLocked(j, well, true)
+}
+
+// twoLocked returns the less loaded of two at random, of several.
+func (g *Guard) twoLocked(at time.Duration) *Endpoint {
+	n := int64(len(g.pool))
+	i, k := g.dice.below(n), g.dice.below(n-1)
+	if k >= i {
+		k++
+	}
+	a, b := g.pool[i], g.pool[k]
+	if b.lighter(a, at) {
+		return b
+	}
+	return a
 }
 
 // drawLocked returns the less loaded of two at random, of those that look well or of all, with room or not.
