@@ -31,7 +31,8 @@
 // # How it is asked
 //
 // In a calm window, level varies by itself. Two halves that each saw both levels, and agree, are as good as a question, and cost nothing.
-// But many are in flight just when calls take long, so a window makes the limit look too low by itself, and it gets room for that doubt.
+// But many are in flight just when calls take long, so a window makes the limit look too low by itself, and it gets room for that doubt. It
+// raises the limit only if demand was held back meanwhile.
 //
 // A question puts another limit in force for a while:
 //
@@ -91,7 +92,7 @@
 // # What this package does not do
 //
 // It knows no queue, criticality or method: a call is its units, its time, and what is usual beside it. Streams do not belong in it, as
-// their lifetime is no latency; their messages take slots, by Force, and teach nothing. It cannot tell calls that wait for each other from calls that wait for something else
-// behind the back-end that only so many can have: both make more concurrency useless, and the limit is right in both. It logs and calls
-// nobody; its owner takes Changes.
+// their lifetime is no latency; their messages take slots, by Force, and teach nothing. It cannot tell calls that wait for each other from
+// calls that wait for something else behind the back-end that only so many can have: both make more concurrency useless, and the limit is
+// right in both. It logs and calls nobody; its owner takes Changes.
 package limit

@@ -181,3 +181,20 @@ func TestCallsThatHang(t *testing.T) {
 	}
 	within(t, "limit", l.Limit(), 200, 1000)
 }
+
+// A limit of two stood for ten minutes after an overload of two workers, and a quarter of the load lost up to 3 % in bursts: the count of
+// demand that was held back was reset before the window that had seen it was judged, so that only a question could raise a limit; and at 5
+// calls a second the rest before the next one lasts for minutes.
+func TestAWindowRaisesALimit(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4 * seeds) {
+		s := newSim(backend{workers: 2, mean: 100 * time.Millisecond}, limit.Default(), seed)
+		s.rate = 3 * s.capacity()
+		s.run(10 * time.Minute)
+		s.rate = s.capacity() / 4
+		s.run(time.Minute)
+		v := s.run(10 * time.Minute)
+		within(t, "limit at last", v.last, 3, 4)
+		within(t, "refused, in ten thousands", int(1e4*v.refusedShare()), 0, 30)
+	}
+}
