@@ -19,6 +19,11 @@
 // A call says of itself what feature it belongs to, how critical it is and whose it is, in metadata or, through services that know
 // nothing of the guard, in W3C baggage. Nobody is trusted: what is not well formed counts as not said, and reading costs a bounded time.
 //
+// # Leases
+//
+// Clients that may go past a guard that is gone ask for a lease, and are granted one, under LeaseKey. The text of both is a number of
+// calls.
+//
 // # What this package does not do
 //
 // It decides nothing, it sends nothing, and but for what a Refuser remembers it keeps no state. It knows no HTTP/2 beyond the fields that
@@ -40,3 +45,8 @@ const (
 	// AttemptsKey counts the attempts before this one.
 	AttemptsKey = "grpc-previous-rpc-attempts"
 )
+
+// LeaseKey asks, in the metadata of a call, for a lease, and tells the demand of the client: how many of its calls were in flight or
+// waiting lately, on average. In the headers of the answer it grants the lease: how many calls of that client may be at the back-end at
+// once if the guard is gone. It goes no further than the guard. (docs/design/leases.md)
+const LeaseKey = "capguard-lease"

@@ -33,10 +33,11 @@ func TestLease(t *testing.T) {
 		for range 5 {
 			permits = append(permits, r.pass(call))
 		}
+		r.lease(1, 1) // of eight: there is no room
 		for range 7 {
 			r.Ask(call, deaf{}) // in line
 		}
-		r.lease(1, 0.5) // of sixteen
+		r.lease(1, 8.0/15)
 		r.ForceBreaker(breaker.Override{State: breaker.ForcedOpen, Until: time.Now().Add(time.Hour)})
 		r.lease(1, 0)
 		r.ForceBreaker(breaker.Override{})
@@ -53,7 +54,7 @@ func TestLeasesSumUpToTheLimit(t *testing.T) {
 		demands := []float64{0.1, 0.4, 1.5, 3} // calls of a second on average, so many a second: five are there
 		var sums, counts [4]float64
 		for range 20_000 {
-			time.Sleep(time.Duration(rng.ExpFloat64() / 5 * float64(time.Second)))
+			sleep(time.Duration(rng.ExpFloat64() / 5 * float64(time.Second)))
 			i, at := 0, rng.Float64()*5
 			for ; at > demands[i]; i++ {
 				at -= demands[i]
@@ -63,7 +64,7 @@ func TestLeasesSumUpToTheLimit(t *testing.T) {
 			p, _ := r.Admit(t.Context(), call)
 			time.AfterFunc(time.Duration(rng.ExpFloat64()*float64(time.Second)), func() { p.Done(guard.Ignored) })
 		}
-		time.Sleep(time.Minute)
+		sleep(time.Minute)
 		sum := 0.0
 		for i, d := range demands {
 			lease := sums[i] / counts[i]

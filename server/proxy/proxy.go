@@ -12,7 +12,7 @@
 // Any method of any service passes, whatever it carries, as it came: fields in their order, with duplicates and binary values, whatever the
 // encoding, trailers, status details, half-close and cancellation in both directions, resets with their codes. The guard changes
 // three fields: grpc-timeout, from which the wait in line is taken; traceparent and tracestate, if it makes spans; and a host that says the
-// same as the :authority goes.
+// same as the :authority goes. capguard-lease is between client and guard: it is answered, and goes no further. (docs/design/leases.md)
 //
 // # Invariants
 //
@@ -147,6 +147,7 @@ func (p *Proxy) arrive(call *relay.Call, b *Backend, method string) *passage {
 	var said grpcguard.Said
 	var deadline time.Time
 	var traced guard.Trace
+	demand, asks := "", false
 	for _, f := range call.Fields() {
 		switch f.Name {
 		case "grpc-timeout":
@@ -155,13 +156,26 @@ func (p *Proxy) arrive(call *relay.Call, b *Backend, method string) *passage {
 			}
 		case grpcguard.TraceparentKey:
 			traced = grpcguard.ParseTrace(f.Value)
+		case grpcguard.LeaseKey:
+			demand, asks = f.Value, true
 		default:
 			said.Field(f.Name, f.Value)
 		}
 	}
 	c.call = said.Call(c.rules.defaults, c.rules.most)
 	c.call.Method, c.call.Deadline, c.call.Trace = method, deadline, traced
+	if asks {
+		lease(call, b, demand)
+	}
 	return c
+}
+
+// lease answers a call that asks for one. What is no demand is not answered; neither goes on to the back-end.
+func lease(call *relay.Call, b *Backend, demand string) {
+	call.Drop(grpcguard.LeaseKey)
+	if slots, ok := grpcguard.ParseLease(demand); ok {
+		call.Note(relay.Field{Name: grpcguard.LeaseKey, Value: grpcguard.FormatLease(b.guard.Lease(slots))})
+	}
 }
 
 // background is the context of calls that carry no span.

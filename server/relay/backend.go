@@ -192,7 +192,11 @@ func (c *conn) passAnswer(p *port, fields []Field, end, interim bool) {
 	down := &call.down
 	first := call.up == p && !down.closed && !down.sentEnd && !down.ending && !d.ended
 	if first {
-		d.answerLocked(down, fields, end, interim)
+		out := fields
+		if !interim && !down.headed {
+			out = call.noted(fields)
+		}
+		d.answerLocked(down, out, end, interim)
 		call.measured = call.measured || !interim && call.answer.length >= 0
 	}
 	if !interim {

@@ -80,6 +80,7 @@ type Call struct {
 	arrived time.Time
 	whole   bool // the request is nothing but its headers
 
+	note     *Field // goes with the headers of the answer, whoever gives it; nil is nothing
 	observer Observer
 	spent    bool // to be used again when the turn ends
 
@@ -143,6 +144,23 @@ func (c *Call) Set(name, value string) {
 	c.fields[i].Value = value
 	same := func(f Field) bool { return f.Name == name }
 	c.fields = append(c.fields[:i+1], slices.DeleteFunc(c.fields[i+1:], same)...)
+}
+
+// Drop takes a field away. To be called before Forward.
+func (c *Call) Drop(name string) {
+	c.fields = slices.DeleteFunc(c.fields, func(f Field) bool { return f.Name == name })
+}
+
+// Note adds f to the headers of the answer, whoever gives it, interim ones excepted. To be called in the decision hook, before Forward or
+// Answer.
+func (c *Call) Note(f Field) { c.note = &f }
+
+// noted returns the headers of an answer with what was to be added to them.
+func (c *Call) noted(fields []Field) []Field {
+	if c.note == nil {
+		return fields
+	}
+	return append(fields[:len(fields):len(fields)], *c.note)
 }
 
 // Observe sets who is told of the call. To be called in the decision hook, before anything else.
@@ -234,7 +252,7 @@ func (c *Call) answerClient(fields []Field) (up *port, told bool) {
 	}
 	switch {
 	case !p.headed:
-		cl.appendHeaders(p.id, fields, true)
+		cl.appendHeaders(p.id, c.noted(fields), true)
 	case p.wait.len() > 0 || c.measured || c.answers.inside():
 		cl.resetLocked(p, http2.ErrCodeCancel)
 		return up, true
