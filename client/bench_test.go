@@ -88,6 +88,19 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
+// BenchmarkCallWithLease is the same when the client may go past the guard: what counting its calls, and asking now and then, adds.
+func BenchmarkCallWithLease(b *testing.B) {
+	s, c := dialed(b, client.WithRetryRatio(0), client.WithDirect("127.0.0.1:9000", 1))
+	s.answers(granting("3"))
+	shop, in := Shop{c}, new(Customer)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := shop.Recommend(b.Context(), in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkRejected is the recognition of a plain status as a refusal.
 func BenchmarkRejected(b *testing.B) {
 	err := refused(b, client.FeatureOff)

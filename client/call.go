@@ -18,14 +18,16 @@ type answer struct {
 	header, trailer metadata.MD
 }
 
-// attempt makes a unary call once.
-func (c *Conn) attempt(ctx context.Context, method string, args, reply any, opts []grpc.CallOption) (a answer) {
+// send makes a unary call once, on one of the two connections.
+func (c *Conn) send(
+	ctx context.Context, on *grpc.ClientConn, method string, args, reply any, opts []grpc.CallOption,
+) (a answer) {
 	var at peer.Peer
 	opts = append(opts[:len(opts):len(opts)], grpc.Header(&a.header), grpc.Trailer(&a.trailer), grpc.Peer(&at))
-	a.err = c.data.Invoke(ctx, method, args, reply, opts...)
+	a.err = on.Invoke(ctx, method, args, reply, opts...)
 	if a.err != nil {
 		answered := len(a.header)+len(a.trailer) > 0
-		a.err = c.typed(a.err, answered, at.Addr != nil)
+		a.err = c.typed(on, a.err, answered, at.Addr != nil)
 	}
 	return a
 }
@@ -36,7 +38,7 @@ func (c *Conn) NewStream(
 ) (grpc.ClientStream, error) {
 	s, err := c.data.NewStream(ctx, desc, method, opts...)
 	if err != nil {
-		return nil, c.typed(err, false, false)
+		return nil, c.typed(c.data, err, false, false)
 	}
 	return &stream{ClientStream: s, conn: c}, nil
 }
@@ -54,11 +56,11 @@ func (s *stream) RecvMsg(m any) error {
 		return err
 	}
 	header, _ := s.ClientStream.Header() // At the end of a stream it does not wait.
-	return s.conn.typed(err, len(header)+len(s.ClientStream.Trailer()) > 0, true)
+	return s.conn.typed(s.conn.data, err, len(header)+len(s.ClientStream.Trailer()) > 0, true)
 }
 
 // typed returns err as a *Rejection or an *UnreachableError if it is one. Whoever answers, answers with at least a content type.
-func (c *Conn) typed(err error, answered, sent bool) error {
+func (c *Conn) typed(on *grpc.ClientConn, err error, answered, sent bool) error {
 	if r, ok := Rejected(err); ok {
 		return r
 	}
@@ -66,7 +68,7 @@ func (c *Conn) typed(err error, answered, sent bool) error {
 		return err
 	}
 	code := status.Code(err)
-	if code == codes.Unavailable || code == codes.DeadlineExceeded && !sent && c.data.GetState() != connectivity.Ready {
+	if code == codes.Unavailable || code == codes.DeadlineExceeded && !sent && on.GetState() != connectivity.Ready {
 		return &UnreachableError{Address: c.address, Sent: sent, Err: err}
 	}
 	return err

@@ -25,7 +25,7 @@ import (
 // Connections are tried again at least so often, and given so long to come up: longer would keep calls waiting for a dead guard. One that
 // is silent while calls wait is asked for a sign of life; the guard lets clients ask every ten seconds.
 const (
-	maxRedial   = 2 * time.Second
+	maxRedial   = 500 * time.Millisecond
 	dialTimeout = 3 * time.Second
 	pingAfter   = 15 * time.Second
 	pingTimeout = 5 * time.Second
@@ -38,6 +38,7 @@ type Conn struct {
 	flags   *flags
 	log     *slog.Logger
 	admin   *grpc.ClientConn // nil without WithAdmin
+	direct  *direct          // nil without WithDirect
 	stop    context.CancelFunc
 	stopped <-chan struct{}
 	owned   sync.WaitGroup // the goroutines that stop ends
@@ -62,6 +63,11 @@ type options struct {
 	log       *slog.Logger
 	faults    []error
 	throttling
+
+	direct     string
+	withDirect bool
+	share      float64
+	directGRPC []grpc.DialOption
 }
 
 // WithAdmin names the guard's admin port, from which the flags are streamed. Without it features follow the flag file, if there is one,
@@ -69,6 +75,26 @@ type options struct {
 func WithAdmin(address string, only ...grpc.DialOption) Option {
 	return func(o *options) { o.admin, o.adminGRPC, o.withAdmin = address, only, true }
 }
+
+// WithDirect lets unary calls go past a guard that is gone, to the back-end itself, within a lease; see the package documentation. target
+// is the back-end's own address, for calls of all methods: a gRPC target or host:port. share is how many calls this Conn may have there at
+// once when the lease has decayed: what the back-end can bear divided by the number of Conns, from 0, which is none, to 100,000. Less than
+// one is one call at a time with rests between: after a call, 0.2 rests four times as long as that took. The connection has the options of
+// the one to the guard, and then those given here: where only one of the two has TLS, name the credentials of the other.
+func WithDirect(target string, share float64, only ...grpc.DialOption) Option {
+	return func(o *options) {
+		o.direct, o.share, o.directGRPC, o.withDirect = target, share, only, true
+		if target == "" {
+			o.faults = append(o.faults, errors.New("WithDirect: the target is empty; name the back-end's own address, as 10.0.0.7:9000"))
+		}
+		if !(share >= 0 && share <= maxShare) {
+			o.faults = append(o.faults, fmt.Errorf("WithDirect: a share of %v calls at once is not between 0 and %d", share, maxShare))
+		}
+	}
+}
+
+// maxShare is the largest static share.
+const maxShare = 100_000
 
 // WithTLS protects both ports. The default is no TLS, right for a guard on the same machine.
 func WithTLS(c *tls.Config) Option {
@@ -144,6 +170,11 @@ func Dial(address string, opts ...Option) (*Conn, error) {
 		stop: stop, stopped: ctx.Done(), throttling: o.throttling,
 	}
 	c.throttle, c.leave = joinThrottle(address, o.throttling)
+	if o.withDirect {
+		if c.direct, err = o.connectDirect(); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	if o.withAdmin {
 		bounded := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxFlagsBytes))
 		if c.admin, err = o.connect(o.admin, append([]grpc.DialOption{bounded}, o.adminGRPC...)); err != nil {
@@ -168,8 +199,17 @@ func (o *options) validate(address string) error {
 	return errors.Join(errs...)
 }
 
-// connect begins to connect to one port; what is special to the port overrides what is common.
+// connect begins to connect to one port.
 func (o *options) connect(address string, special []grpc.DialOption) (*grpc.ClientConn, error) {
+	cc, err := o.prepare(address, special)
+	if err == nil {
+		cc.Connect()
+	}
+	return cc, err
+}
+
+// prepare makes a connection that begins to connect with its first call; what is special to it overrides what is common.
+func (o *options) prepare(address string, special ...[]grpc.DialOption) (*grpc.ClientConn, error) {
 	common := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -180,11 +220,7 @@ func (o *options) connect(address string, special []grpc.DialOption) (*grpc.Clie
 		grpc.WithIdleTimeout(0), // A connection that sleeps makes the next call wait.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{}),
 	}
-	cc, err := grpc.NewClient(address, slices.Concat(common, o.bothGRPC, special)...)
-	if err == nil {
-		cc.Connect()
-	}
-	return cc, err
+	return grpc.NewClient(address, slices.Concat(common, o.bothGRPC, slices.Concat(special...))...)
 }
 
 // start reads the file and lets the goroutines of the connection run until Close.
@@ -195,12 +231,14 @@ func (c *Conn) start(ctx context.Context, path string) {
 		c.owned.Go(func() { d.run(ctx) })
 	}
 	if c.admin != nil {
-		w := &watcher{service: capguardv1.NewFlagServiceClient(c.admin), flags: c.flags, log: c.log.With("guard", c.admin.Target())}
+		w := &watcher{
+			conn: c.admin, service: capguardv1.NewFlagServiceClient(c.admin), flags: c.flags, log: c.log.With("guard", c.admin.Target()),
+		}
 		c.owned.Go(func() { w.run(ctx) })
 	}
 }
 
-// Close ends both connections and waits for what the Conn runs, a last write of the flag file included. Calls in flight fail; flags keep
+// Close ends all connections and waits for what the Conn runs, a last write of the flag file included. Calls in flight fail; flags keep
 // their last values. Closing twice is harmless.
 func (c *Conn) Close() error {
 	c.stop()
@@ -210,6 +248,9 @@ func (c *Conn) Close() error {
 	err := closeConn(c.data)
 	if c.admin != nil {
 		err = errors.Join(err, closeConn(c.admin))
+	}
+	if c.direct != nil {
+		err = errors.Join(err, closeConn(c.direct.conn))
 	}
 	return err
 }

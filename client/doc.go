@@ -18,9 +18,10 @@
 // # Who decides
 //
 // The guard does. A tagged call goes to the guard whatever the local flags say, and the guard lets it pass, dims it or refuses it; this
-// package never guesses a limit. Only Feature.On is answered here, and only a feature that is off here makes Fallback spare the network.
-// On draws lots for a dimmed feature by itself, so a call that was asked for with On and then tagged as well would be dimmed twice: 20 %
-// of 20 % is 4 %. Ask On for work that never reaches the guard; for calls use Fallback, or Tag and look at the error.
+// package never guesses a limit: also while the guard is gone it goes by the guard's last word. Only Feature.On is answered here, and only
+// a feature that is off here makes Fallback spare the network. On draws lots for a dimmed feature by itself, so a call that was asked for
+// with On and then tagged as well would be dimmed twice: 20 % of 20 % is 4 %. Ask On for work that never reaches the guard; for calls use
+// Fallback, or Tag and look at the error.
 //
 // # Flags
 //
@@ -32,12 +33,30 @@
 //
 // # When things are down
 //
-//   - The guard is gone: calls fail at once with an UnreachableError, flags keep their last values, both connections are tried again
-//     every few seconds. A guard that accepts or answers nothing at all is given three seconds when a connection is made, and twenty when
-//     it falls silent with calls in flight.
+//   - The guard is gone: calls fail at once with an UnreachableError, or go past it with WithDirect; flags keep their last values, both
+//     connections are tried again every half second. A guard that accepts or answers nothing at all is given three seconds when a
+//     connection is made (with WithDirect calls wait for a tenth of a second of them), and twenty when it is silent with calls in flight.
 //   - The admin port alone is gone: calls go on, flags keep their last values, Conn.Health says since when they may be stale.
 //   - Nothing was ever known (no stream, no file): features are on, or off for handles made with Feature.OffUntilKnown.
 //   - The file is corrupt or the disk full: a log line and Health.DiskError; flags go on from memory and stream.
+//
+// # Past the guard
+//
+// With WithDirect a unary call that finds no guard goes to the back-end itself, if it has never been on its way to the guard. A back-end
+// that all clients fall upon at once would not live long, so each has a lease: how many of its calls may be there at once. The guard
+// grants it in its answers, from the limit and from what all clients have in flight, and all leases together are the limit.
+// (docs/design/leases.md)
+//
+// The older the lease, the less it is worth: from the last word of the guard on it moves to the static share of WithDirect, evenly, in 30
+// seconds. A client that never heard of a lease has the share alone. What is less than one call at a time is one call with rests between.
+// A call that finds the lease used up waits for up to a tenth of a second, first come first served, and then fails with an UnreachableError
+// that says so; its deadline may come first.
+//
+// Past the guard calls of a feature that is off by the last flags known are refused with FeatureOff, and dimmed ones draw lots; while
+// nothing was ever known of flags, calls of features do not go past the guard at all. Only tags count, not features that the guard's
+// configuration gives to methods. Criticality, tenants, breaker and retry budget are the guard's, and are not imitated; retries and their
+// throttle are as ever. As soon as the guard's connection stands, new calls go to the guard again. Calls with gRPC's wait-for-ready wait
+// for it.
 //
 // # Retries
 //
@@ -57,7 +76,8 @@
 //
 // # What this package does not do
 //
-// It does not retry streams, nor calls that may have been carried out when their connection broke, nor calls while there is no guard. It
-// does not touch W3C baggage or any other metadata of the application. It does not authenticate beyond TLS. It reports nothing to the
-// guard, balances no load and starts no trace: hand it stats handlers and interceptors with WithGRPC.
+// It does not retry streams, nor calls that may have been carried out when their connection broke, nor calls that neither the guard nor a
+// lease lets pass; streams do not go past the guard. It does not touch W3C baggage or any other metadata of the application. It does not
+// authenticate beyond TLS. It reports nothing to the guard but, with WithDirect, how many of its calls are under way. It balances no load
+// and starts no trace: hand it stats handlers and interceptors with WithGRPC.
 package client

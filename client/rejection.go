@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -94,10 +95,14 @@ func recognize(st *status.Status) (*Rejection, bool) {
 	}, true
 }
 
-// refusal returns what the guard would answer to a call of a feature in this position, which is off.
+// refusal returns what the guard would answer to a call of a feature in this position, which is off, or dimmed and did not draw the call.
 func (p *position) refusal(feature string) *Rejection {
-	f := guard.Feature{Name: feature, Percent: 0, Why: p.why, Who: p.who, Until: p.until, Revision: p.revision}
+	percent := math.Round(1e5*float64(p.share)/everyCall) / 1e3 // Flags know thousandths.
+	f := guard.Feature{Name: feature, Percent: percent, Why: p.why, Who: p.who, Until: p.until, Revision: p.revision}
 	d := guard.Decision{Reason: guard.FeatureOff, RetryAfter: grpcguard.Never, Feature: f}
+	if p.share > 0 {
+		d.Reason = guard.FeatureDimmed
+	}
 	st, _ := grpcguard.Refusal(d, guard.Call{Feature: feature}, "")
 	r, _ := recognize(st)
 	return r
@@ -111,15 +116,27 @@ type UnreachableError struct {
 	Sent bool
 	// Err is gRPC's own error.
 	Err error
+	// Direct is why the call did not get through past the guard either; nil without WithDirect.
+	Direct error
 }
 
 // Error names the guard and the cause.
 func (e *UnreachableError) Error() string {
+	if e.Direct == nil {
+		return fmt.Sprintf("the guard at %s %s", e.Address, e.what())
+	}
+	past := *e
+	past.Sent = false // Not by way of the guard.
+	return fmt.Sprintf("the guard at %s %s; %v", e.Address, past.what(), e.Direct)
+}
+
+// what tells what happened to the call, and gRPC's reason.
+func (e *UnreachableError) what() string {
 	what := "is unreachable"
 	if e.Sent {
 		what = "went away before it answered"
 	}
-	return fmt.Sprintf("the guard at %s %s: %s", e.Address, what, status.Convert(e.Err).Message())
+	return what + ": " + status.Convert(e.Err).Message()
 }
 
 // Unwrap returns gRPC's own error.

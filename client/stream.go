@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
 )
 
@@ -30,6 +33,7 @@ var (
 
 // watcher keeps flags up to date from the guard's stream, for as long as run runs.
 type watcher struct {
+	conn    *grpc.ClientConn
 	service capguardv1.FlagServiceClient
 	flags   *flags
 	log     *slog.Logger
@@ -46,7 +50,18 @@ func (w *watcher) run(ctx context.Context) {
 		if time.Since(begun) > maxDelay { // It was a good stream, not one that breaks at once each time.
 			delay = minDelay
 		}
-		pause(ctx, delay/2+rand.N(delay))
+		w.rest(ctx, delay/2+rand.N(delay))
+	}
+}
+
+// rest waits for d, or less if ctx ends or the connection comes up: once a guard is back its clients are to hear of flags within a second.
+func (w *watcher) rest(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for state := w.conn.GetState(); w.conn.WaitForStateChange(ctx, state); {
+		if state = w.conn.GetState(); state == connectivity.Ready {
+			return
+		}
 	}
 }
 
