@@ -39,7 +39,7 @@ off: ## a million calls under 64 callers while the flag flips: off means off
 # With the race detector a few of the scenarios are played; here all of them, with several seeds.
 .PHONY: proofs
 proofs: ## the guard in every scenario of overload, in virtual time, held to what each wants
-	go test -count=1 -timeout 20m -run 'TestProofs' ./loadtest/scenario
+	go test -count=1 -timeout 20m -run 'TestProofs' ./loadtest/scenario ./loadtest/scenario/live
 
 .PHONY: lint
 lint: prerequisites $(BIN)/staticcheck $(BIN)/buf ## format, vet, staticcheck, modernizers, proto lint, breaking changes, generated code

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/capguard/capguard/loadtest/scenario"
@@ -53,11 +54,14 @@ func choose(names, width, guard string, seeds int) (chosen []scenario.Scenario, 
 		return nil, v, fmt.Errorf("--width: %w", err)
 	}
 	if names == "all" {
-		return scenario.All(), v, nil
+		return everything(), v, nil
 	}
 	chosen, err = scenario.Select(strings.Split(names, ",")...)
 	return chosen, v, err
 }
+
+// everything returns what there is: about admission, and about the whole product.
+func everything() []scenario.Scenario { return slices.Concat(scenario.All(), scenario.Whole()) }
 
 func playAll(ctx context.Context, chosen []scenario.Scenario, v scenario.Variant, o live.Options) error {
 	for _, base := range chosen {
@@ -79,7 +83,7 @@ func playAll(ctx context.Context, chosen []scenario.Scenario, v scenario.Variant
 }
 
 func listScenarios(w io.Writer) {
-	for _, s := range scenario.All() {
+	for _, s := range everything() {
 		fmt.Fprintf(w, "%-7s %4.0fs  %s\n", s.Name, s.Duration.Seconds(), s.Story)
 		for _, want := range s.Wants {
 			fmt.Fprintf(w, "                 %v\n", want)

@@ -13,7 +13,7 @@ func TestLoadtestListsScenarios(t *testing.T) {
 	if err := run(t.Context(), []string{"loadtest", "--list"}, &out, &complaints); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"S1a ", "S2/10 ", "S19 ", "goodput >= 0.970"} {
+	for _, want := range []string{"S1a ", "S2/10 ", "S19 ", "S20c ", "S21a ", "flip at all clients <= 1s", "goodput >= 0.970"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the list has no %q:\n%s", want, out.String())
 		}

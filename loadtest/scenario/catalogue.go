@@ -18,17 +18,17 @@ const (
 	recommend = "/capguard.fragile.v1.StockService/Recommend"
 )
 
-// All returns every scenario, in the order of the specification.
+// All returns every scenario that is about admission, in the order of the specification. Those of Whole are about more.
 func All() []Scenario {
 	return slices.Concat(transparency(), overload(), firstSeconds(), trouble(), storms(), replicas(), mixtures(), people(), streams())
 }
 
-// Select returns the scenarios whose names are in the list of names, or begin with one of them: S2 is all cases of S2. None named is all.
+// Select returns the scenarios whose names are in the list of names, or begin with one of them: S2 is all cases of S2. None named is All.
 func Select(names ...string) ([]Scenario, error) {
 	var chosen []Scenario
 	for _, name := range names {
 		before := len(chosen)
-		for _, s := range All() {
+		for _, s := range slices.Concat(All(), Whole()) {
 			if rest, ok := strings.CutPrefix(s.Name, name); ok && (rest == "" || rest[0] < '0' || rest[0] > '9') {
 				chosen = append(chosen, s)
 			}

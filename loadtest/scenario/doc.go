@@ -18,6 +18,13 @@
 // A Want bounds one measure. The median over the seeds must keep it; the worst seed may miss it by 0.03 (a ratio) or by half (times, and
 // small shares), because one seed in five is allowed to be unlucky and not to collapse.
 //
+// # The whole product
+//
+// All are the scenarios of admission, which any gate can be judged by. Whole are those of everything else: an operator who flips a flag,
+// the death of the guard, what it costs. They have clients with the library, and are played by package live alone: in real time, or in
+// virtual time over a network in memory. A flip has its effect when the old value is acted on for the last time before the next command: a
+// command that is forgotten later is late. Requests that are refused because their feature is off are nobody's loss: no share counts them.
+//
 // # Variants
 //
 // The same scenario with 2, 8 or 32 workers of the same capacity, or without congestion collapse. The guard gets no other configuration for

@@ -33,6 +33,11 @@ const (
 	MessageP99                  // 99th percentile of how long messages of streams took, in seconds
 	Resets                      // established streams that were broken
 	OpenRefusal                 // 99th percentile of how long it took to refuse a stream, in seconds
+	FlipAtGuard                 // M12: seconds from a command until no call is treated by the old value any more, the worst command
+	FlipAtClients               // M12: seconds from a command until the library of every client knows it for good, the worst one
+	FlipCut                     // calls of a feature that were at the back-end when it was switched, and did not end well
+	AddedP50                    // M13: by how much the median of calls is above that of direct ones, in seconds
+	AddedP99                    // M13: the same of the 99th percentile
 )
 
 // kind says how a worst seed may differ from the median, and how a figure is written.
@@ -73,6 +78,11 @@ var metrics = [...]struct {
 	MessageP99:    {"message p99", timing, messageP99},
 	Resets:        {"resets", count, resets},
 	OpenRefusal:   {"refusal of streams", timing, openRefusal},
+	FlipAtGuard:   {"flip at the guard", timing, flipAtGuard},
+	FlipAtClients: {"flip at all clients", timing, flipAtClients},
+	FlipCut:       {"cut by a flip", count, flipCut},
+	AddedP50:      {"added p50", timing, addedP50},
+	AddedP99:      {"added p99", timing, addedP99},
 }
 
 // String returns the name of a metric in words.
@@ -164,12 +174,15 @@ func (m *measurement) streams(a Attempt) bool {
 }
 
 // percentile returns the 99th in seconds; 0 of nothing.
-func percentile(took []time.Duration) float64 {
+func percentile(took []time.Duration) float64 { return quantile(took, 99) }
+
+// quantile returns a percentile in seconds; 0 of nothing.
+func quantile(took []time.Duration, percent int) float64 {
 	if len(took) == 0 {
 		return 0
 	}
 	slices.Sort(took)
-	return took[min(len(took)-1, len(took)*99/100)].Seconds()
+	return took[min(len(took)-1, len(took)*percent/100)].Seconds()
 }
 
 func falseRefusals(m *measurement, w Window, _ Want) float64 {
@@ -188,10 +201,10 @@ type counts struct{ offered, good float64 }
 
 func (c counts) success() float64 { return part(c.good, c.offered) }
 
-// tally counts the requests of a window, of the classes named; of all if none is.
+// tally counts the requests of a window, of the classes named; of all if none is. Those of a feature that is off are nobody's loss.
 func (m *measurement) tally(w Window, classes []string) (c counts) {
 	for _, q := range m.record.Requests {
-		if !w.holds(q.Due) || len(classes) > 0 && !slices.Contains(classes, m.record.Scenario.Classes[q.Class].Name) {
+		if !w.holds(q.Due) || q.Off || len(classes) > 0 && !slices.Contains(classes, m.record.Scenario.Classes[q.Class].Name) {
 			continue
 		}
 		c.offered++

@@ -2,6 +2,7 @@ package scenario_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -148,7 +149,7 @@ func TestMedianAndWorst(t *testing.T) {
 }
 
 func TestSelect(t *testing.T) {
-	for name, want := range map[string]int{"S1": 3, "S2": 4, "S10": 1, "S2/10": 1} {
+	for name, want := range map[string]int{"S1": 3, "S2": 4, "S10": 1, "S2/10": 1, "S20": 3, "S21c": 1} {
 		if list, err := scenario.Select(name); err != nil || len(list) != want {
 			t.Errorf("%s selects %d scenarios, want %d: %v", name, len(list), want, err)
 		}
@@ -161,7 +162,7 @@ func TestSelect(t *testing.T) {
 // TestAllAreSound: every scenario can be played, on every variant, and no name is taken twice.
 func TestAllAreSound(t *testing.T) {
 	names := map[string]bool{}
-	for _, base := range scenario.All() {
+	for _, base := range slices.Concat(scenario.All(), scenario.Whole()) {
 		if names[base.Name] {
 			t.Errorf("two scenarios are named %s", base.Name)
 		}
@@ -180,7 +181,7 @@ func TestAllAreSound(t *testing.T) {
 				t.Errorf("%s %v wants nothing or measures nothing", s.Name, v)
 			}
 			for _, c := range s.Classes {
-				if err := c.Rate.Validate(); err != nil || c.Weight <= 0 || c.Method == "" {
+				if err := c.Rate.Validate(); err != nil || c.Weight < 0 || c.Weight == 0 && s.Clients == 0 || c.Method == "" {
 					t.Errorf("%s %v: class %s: %v", s.Name, v, c.Name, err)
 				}
 			}

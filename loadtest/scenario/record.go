@@ -24,6 +24,7 @@ type Record struct {
 	Coldness [][]float64
 	// Hindsight is how many requests of the measured window are good under the best static limit; only the oracle of that name needs it.
 	Hindsight float64
+	Commands  []Command // that the guard has heard, in their order
 }
 
 // Request is what a caller wants, in one or more attempts.
@@ -33,6 +34,7 @@ type Request struct {
 	Done    time.Duration // when it succeeded or was given up
 	Good    bool          // it succeeded in time
 	Refused bool          // an attempt of it was refused
+	Off     bool          // it was refused because its feature is off
 }
 
 // Message is one of a stream that was answered.
@@ -60,6 +62,7 @@ const (
 	Shed          // refused by the gate
 	TimedOut      // its caller gave up
 	Failed        // the back-end refused it, crashed or was not there; or the gate died
+	Off           // refused by the gate, for its feature is off
 )
 
 // Sample is the state at one moment.

@@ -39,6 +39,13 @@ type Scenario struct {
 	Kills []Kill
 	// Restart is when the guard is killed and starts again at once, knowing nothing; 0 is never.
 	Restart time.Duration
+	// Clients is over how many connections of the client library the calls are spread, each of which knows the flags. Such a scenario is
+	// about the whole product: a gate alone can not be judged by it. 0 is about admission.
+	Clients int
+	// Flips are commands of an operator, in the order of their moments.
+	Flips []Flip
+	// Outages are times without the guard, or without its admin port, in the order of their moments.
+	Outages []Outage
 	// Wants are what a guard has to reach.
 	Wants []Want
 	// Without are the variants that would change what the scenario is about.
@@ -51,9 +58,11 @@ type Class struct {
 	Method      string // full name
 	Tenant      string
 	Criticality guard.Criticality
-	Weight      float64 // work of a unary call in units of the service time, above 0
+	Weight      float64 // work of a unary call in units of the service time, above 0; of the whole product also 0
 	Rate        loadtest.Schedule
 	Stream      *Stream // nil for unary calls
+	Feature     string  // that the calls belong to; needs Clients
+	Direct      bool    // the calls go past the guard, and not through the library either
 }
 
 // Stream makes the calls of a class streams. What is asked for then is that they are opened; from there on each sends messages.

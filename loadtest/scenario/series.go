@@ -6,7 +6,7 @@ import (
 )
 
 // Series is a Record in bins of time, for measures and for plots. It is about unary calls; the messages of streams go first, and are taken
-// off what can be served. Requests are counted when they were scheduled, unless it says otherwise.
+// off what can be served. Requests are counted when they were scheduled, unless it says otherwise; those of a feature that is off are not.
 type Series struct {
 	Offered []float64 // requests
 	Good    []float64 // of them
@@ -26,7 +26,7 @@ func (r *Record) Series() *Series {
 	s.Supply, s.Timely = r.supply(n)
 	streams := func(class int) bool { return r.Scenario.Classes[class].Stream != nil }
 	for _, q := range r.Requests {
-		if streams(q.Class) {
+		if streams(q.Class) || q.Off {
 			continue
 		}
 		add(s.Offered, q.Due, true)

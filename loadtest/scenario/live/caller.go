@@ -8,42 +8,24 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/capguard/capguard/internal/grpcguard"
+	"github.com/capguard/capguard/internal/guard"
 	"github.com/capguard/capguard/loadtest/scenario"
 )
 
-// conns is how many connections the callers share, as the instances of an application would.
-const conns = 4
-
 // callers are the clients of one run: open loop, each request in a goroutine of its own.
 type callers struct {
-	s     *scenario.Scenario
-	note  *recorder
-	conns []*grpc.ClientConn
-	free  bool // calls cost no work
-	calls sync.WaitGroup
-}
-
-// dial connects to the addresses in turn.
-func dial(addresses []string) (list []*grpc.ClientConn, err error) {
-	again := backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
-	for i := range max(conns, len(addresses)) {
-		c, err := grpc.NewClient(addresses[i%len(addresses)], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(),
-			grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: time.Second}))
-		if err != nil {
-			return list, err
-		}
-		c.Connect()
-		list = append(list, c)
-	}
-	return list, nil
+	s      *scenario.Scenario
+	note   *recorder
+	lines  []*line
+	direct []*line
+	free   bool // calls cost no work
+	calls  sync.WaitGroup
 }
 
 // generate makes the requests of class i begin when they are due, until ctx ends.
@@ -87,7 +69,12 @@ func (c *callers) attempt(ctx context.Context, request, class, n int, due, made 
 	attempt := c.note.made(class, made)
 	late := c.s.Late(due, made)
 	ctx = c.tag(ctx, class, attempt, n)
-	conn := c.conns[attempt%len(c.conns)]
+	lines := c.lines
+	if c.s.Classes[class].Direct {
+		lines = c.direct
+	}
+	conn := lines[attempt%len(lines)]
+	ctx = conn.tag(ctx, c.s.Classes[class].Feature)
 	if s := c.s.Classes[class].Stream; s != nil {
 		c.stream(ctx, conn, request, class, attempt, late)
 		return true
@@ -102,9 +89,11 @@ func (c *callers) attempt(ctx context.Context, request, class, n int, due, made 
 // fate returns what became of a call.
 func fate(err error) scenario.Fate {
 	st := status.Convert(err)
-	switch _, refused := grpcguard.Recognize(st); {
+	switch r, refused := grpcguard.Recognize(st); {
 	case err == nil:
 		return scenario.Served
+	case r.Reason == guard.FeatureOff:
+		return scenario.Off
 	case refused:
 		return scenario.Shed
 	case st.Code() == codes.DeadlineExceeded:
@@ -137,7 +126,7 @@ func (c *callers) tag(ctx context.Context, class, attempt, n int) context.Contex
 }
 
 // stream opens a stream, and keeps it open for its lifetime.
-func (c *callers) stream(ctx context.Context, conn *grpc.ClientConn, request, class, attempt int, late time.Duration) {
+func (c *callers) stream(ctx context.Context, conn *line, request, class, attempt int, late time.Duration) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	k := &c.s.Classes[class]

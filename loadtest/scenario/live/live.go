@@ -38,16 +38,22 @@ const mostHalvings = 1
 func Run(ctx context.Context, s scenario.Scenario, v scenario.Variant, o Options) error {
 	name, mode := o.gate()
 	fmt.Fprintf(o.Out, "%s %v: %s\n", s.Name, v, s.Story)
+	if o.Unguarded && s.Clients > 0 {
+		fmt.Fprint(o.Out, "  left out: it is about the guard itself\n\n")
+		return nil
+	}
 	s, err := suit(ctx, s, mode, o.Out)
 	if err != nil {
 		return err
 	}
-	best := virtual.Best(&s, v, 1)
-	fmt.Fprintf(o.Out, "  in virtual time, with hindsight: %v\n", scenario.Judge([]*scenario.Record{best}))
+	if s.Clients == 0 { // else there is more to it than a limit
+		best := virtual.Best(&s, v, 1)
+		fmt.Fprintf(o.Out, "  in virtual time, with hindsight: %v\n", scenario.Judge([]*scenario.Record{best}))
+	}
 	var valid []*scenario.Record
 	for seed := range uint64(o.Seeds) {
 		r := scenario.NewRecord(&s, v, name, seed+1)
-		c, err := play(ctx, &s, r, mode, false)
+		c, err := play(ctx, &s, r, setting{network: loopback{}, mode: mode})
 		if err != nil {
 			return fmt.Errorf("play %s: %w", s.Name, err)
 		}
@@ -92,12 +98,12 @@ const trialTime = 3 * time.Second
 func added(ctx context.Context, s *scenario.Scenario, mode string) (time.Duration, conduct, error) {
 	trial := *s
 	trial.Classes = []scenario.Class{{Name: "free", Method: s.Classes[0].Method, Rate: loadtest.Steady(peak(s))}}
-	trial.Duration, trial.Kills, trial.Restart = trialTime, nil, 0
+	trial.Duration, trial.Kills, trial.Restart, trial.Flips, trial.Outages = trialTime, nil, 0, nil, nil
 	if mode != "" {
 		mode = "off"
 	}
 	r := scenario.NewRecord(&trial, scenario.Base, "", 1)
-	c, err := play(ctx, &trial, r, mode, true)
+	c, err := play(ctx, &trial, r, setting{network: loopback{}, mode: mode, free: true})
 	if err != nil {
 		return 0, c, err
 	}

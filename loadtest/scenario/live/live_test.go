@@ -37,7 +37,7 @@ func TestEverythingIsWrittenDown(t *testing.T) {
 	for _, mode := range []string{"", "enforce"} {
 		s := brief()
 		r := scenario.NewRecord(&s, scenario.Base, mode, 1)
-		if _, err := play(t.Context(), &s, r, mode, false); err != nil {
+		if _, err := play(t.Context(), &s, r, setting{network: loopback{}, mode: mode}); err != nil {
 			t.Fatalf("mode %q: %v", mode, err)
 		}
 		good := 0
@@ -75,7 +75,7 @@ func TestRunEndsWhenToldTo(t *testing.T) {
 	r := scenario.NewRecord(&s, scenario.Base, "ours", 1)
 	stop := time.AfterFunc(500*time.Millisecond, cancel)
 	defer stop.Stop()
-	if _, err := play(ctx, &s, r, "enforce", false); err == nil {
+	if _, err := play(ctx, &s, r, setting{network: loopback{}, mode: "enforce"}); err == nil {
 		t.Error("a run that was ended looks like one that ended")
 	}
 }

@@ -24,9 +24,6 @@ const (
 	weightKey  = "scenario-weight"
 )
 
-// anyPort lets the system choose.
-const anyPort = "127.0.0.1:0"
-
 // plant is one running replica.
 type plant struct {
 	*fragile.Model
@@ -37,17 +34,24 @@ type plant struct {
 }
 
 // startPlant starts a replica that notes what reaches it.
-func startPlant(ctx context.Context, replica int, s fragile.Settings, note *recorder) (*plant, error) {
+func startPlant(ctx context.Context, n network, replica int, s fragile.Settings, note *recorder) (*plant, error) {
 	m, err := fragile.NewModel(s)
 	if err != nil {
 		return nil, err
 	}
-	lis, err := net.Listen("tcp", anyPort)
+	lis, err := n.listen(anyPort)
 	if err != nil {
 		return nil, fmt.Errorf("open a port for a back-end: %w", err)
 	}
 	p := &plant{Model: m, replica: replica, address: lis.Addr().String(), note: note}
-	p.stop = background(ctx, func(ctx context.Context) error { return m.Serve(ctx, fragile.Relisten(lis), p.server) })
+	listen := func() (net.Listener, error) { // first the port that is open, and after a crash the same once more
+		if first := lis; first != nil {
+			lis = nil
+			return first, nil
+		}
+		return n.listen(p.address)
+	}
+	p.stop = background(ctx, func(ctx context.Context) error { return m.Serve(ctx, listen, p.server) })
 	return p, nil
 }
 

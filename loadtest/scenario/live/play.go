@@ -4,56 +4,69 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
+	"sync"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/capguard/capguard/loadtest/fragile"
 	"github.com/capguard/capguard/loadtest/scenario"
 )
 
+// setting is where and how a run is played.
+type setting struct {
+	network
+	mode string // of the guard; empty is no guard
+	free bool   // calls cost no work
+}
+
 // stage is what one run happens on.
 type stage struct {
+	setting
 	s      *scenario.Scenario
 	note   *recorder
 	plants []*plant
 	post   *post // nil without a guard
-	conns  []*grpc.ClientConn
+	lines  []*line
+	direct []*line // past the guard
 }
 
 // set builds a stage. Whatever was built is in it, also when it fails.
-func (st *stage) set(ctx context.Context, mode string, seed uint64) error {
+func (st *stage) set(ctx context.Context, seed uint64) (err error) {
 	targets := make([]string, len(st.s.Replicas))
 	for i, settings := range st.s.Replicas {
 		settings.Seed = seed<<8 + uint64(i)
-		p, err := startPlant(ctx, i, settings, st.note)
+		p, err := startPlant(ctx, st.network, i, settings, st.note)
 		if err != nil {
 			return err
 		}
 		st.plants = append(st.plants, p)
 		targets[i] = p.address
 	}
-	addresses := targets
-	if mode != "" {
-		p, err := startPost(ctx, mode, targets)
-		if err != nil {
-			return err
-		}
-		st.post, addresses = p, []string{p.data}
+	if st.mode == "" {
+		st.lines, err = st.lay(targets)
+		return err
 	}
-	var err error
-	st.conns, err = dial(addresses)
+	if st.post, err = startPost(ctx, st.setting, targets, st.s.Clients > 0); err != nil {
+		return err
+	}
+	if st.s.Clients == 0 {
+		st.lines, err = st.lay([]string{st.post.data})
+		return err
+	}
+	if st.lines, err = st.enroll(); err == nil && slices.ContainsFunc(st.s.Classes, func(c scenario.Class) bool { return c.Direct }) {
+		st.direct, err = st.lay(targets)
+	}
 	return err
 }
 
 // strike takes the stage down.
 func (st *stage) strike() error {
 	var errs []error
-	for _, c := range st.conns {
-		errs = append(errs, c.Close())
+	for _, l := range slices.Concat(st.lines, st.direct) {
+		errs = append(errs, l.close())
 	}
-	if st.post != nil && st.post.stop != nil {
-		errs = append(errs, st.post.stop())
+	if st.post != nil {
+		errs = append(errs, st.post.end())
 	}
 	for _, p := range st.plants {
 		errs = append(errs, p.stop())
@@ -61,11 +74,11 @@ func (st *stage) strike() error {
 	return errors.Join(errs...)
 }
 
-// play plays a scenario once. mode is that of the guard; empty is no guard. With free nothing costs any work.
-func play(ctx context.Context, s *scenario.Scenario, r *scenario.Record, mode string, free bool) (c conduct, err error) {
-	st := &stage{s: s, note: newRecorder(r)}
+// play plays a scenario once.
+func play(ctx context.Context, s *scenario.Scenario, r *scenario.Record, how setting) (c conduct, err error) {
+	st := &stage{setting: how, s: s, note: newRecorder(r)}
 	defer func() { err = errors.Join(err, st.strike()) }()
-	if err := st.set(ctx, mode, r.Seed); err != nil {
+	if err := st.set(ctx, r.Seed); err != nil {
 		return c, err
 	}
 	time.Sleep(settling)
@@ -74,7 +87,7 @@ func play(ctx context.Context, s *scenario.Scenario, r *scenario.Record, mode st
 		p.Begin()
 	}
 	before := spent()
-	calls := &callers{s: s, note: st.note, conns: st.conns, free: free}
+	calls := &callers{s: s, note: st.note, lines: st.lines, direct: st.direct, free: how.free}
 	for i := range s.Classes {
 		calls.calls.Go(func() { calls.generate(ctx, i, r.Seed) })
 	}
@@ -90,24 +103,26 @@ const settling = 300 * time.Millisecond
 
 // run takes samples, and lets happen what the scenario says, until its end or that of ctx.
 func (st *stage) run(ctx context.Context) error {
+	life, end := context.WithCancel(ctx)
+	var people sync.WaitGroup
+	defer people.Wait()
+	defer end()
+	if st.post != nil && st.s.Clients > 0 {
+		people.Go(func() { st.operate(life) })
+		people.Go(func() { st.watch(life) })
+	}
 	var last fragile.Stats
-	kills, restart := st.s.Kills, st.s.Restart
+	agenda := st.agenda()
 	for i := 1; time.Duration(i)*scenario.Bin <= st.s.Duration; i++ {
 		at := time.Duration(i) * scenario.Bin
-		select {
-		case <-time.After(time.Until(st.note.start.Add(at))):
-		case <-ctx.Done():
+		if !st.note.sleepUntil(ctx, at) {
 			return nil
 		}
-		for len(kills) > 0 && kills[0].At <= at {
-			st.plants[kills[0].Replica].Crash()
-			kills = kills[1:]
-		}
-		if st.post != nil && restart > 0 && restart <= at {
-			restart = 0
-			if err := st.post.restart(ctx); err != nil {
+		for len(agenda) > 0 && agenda[0].at <= at {
+			if err := agenda[0].happen(ctx); err != nil {
 				return err
 			}
+			agenda = agenda[1:]
 		}
 		last = st.sample(ctx, i, last)
 	}

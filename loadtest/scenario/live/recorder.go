@@ -1,6 +1,8 @@
 package live
 
 import (
+	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,13 +17,24 @@ type recorder struct {
 	mu       sync.Mutex
 	record   *scenario.Record
 	lateness loadtest.Histogram
-	open     int // attempts made and not ended
-	inFlight int // attempts sent and not ended
+	open     int               // attempts made and not ended
+	inFlight int               // attempts sent and not ended
+	asked    *scenario.Command // given and not answered
 }
 
 func newRecorder(r *scenario.Record) *recorder { return &recorder{start: time.Now(), record: r} }
 
 func (r *recorder) now() time.Duration { return time.Since(r.start) }
+
+// sleepUntil waits for a moment of the run; false if ctx ends before.
+func (r *recorder) sleepUntil(ctx context.Context, at time.Duration) bool {
+	select {
+	case <-time.After(time.Until(r.start.Add(at))):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // request notes a request that was scheduled for due, and returns its index.
 func (r *recorder) request(class int, due time.Duration) (i int) {
@@ -67,7 +80,7 @@ func (r *recorder) ended(request, attempt int, fate scenario.Fate, late time.Dur
 	a.Ended, a.Fate = max(r.now(), 1), fate
 	q.Done = a.Ended
 	q.Good = fate == scenario.Served && a.Ended <= late
-	q.Refused = q.Refused || fate == scenario.Shed
+	q.Refused, q.Off = q.Refused || fate == scenario.Shed, q.Off || fate == scenario.Off
 }
 
 // opened notes that a stream was opened, which is what its request wanted.
@@ -101,4 +114,41 @@ func (r *recorder) sample(s scenario.Sample) {
 	defer r.mu.Unlock()
 	s.InFlight, s.Queued = r.inFlight, r.open-r.inFlight
 	r.record.Samples = append(r.record.Samples, s)
+}
+
+// commanded notes that an operator gives a command.
+func (r *recorder) commanded(f scenario.Flip) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.now()
+	r.asked = &scenario.Command{Flip: f, Issued: at, Clients: slices.Repeat([]time.Duration{at}, r.record.Scenario.Clients)}
+}
+
+// answered notes whether the guard has heard the command.
+func (r *recorder) answered(heard bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if heard {
+		r.asked.Answered = r.now()
+		r.record.Commands = append(r.record.Commands, *r.asked)
+	}
+	r.asked = nil
+}
+
+// look notes which clients do not know the last command: on tells whether a feature is on for a client.
+func (r *recorder) look(on func(client int, feature string) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.asked
+	if n := len(r.record.Commands); c == nil && n > 0 {
+		c = &r.record.Commands[n-1]
+	}
+	if c == nil {
+		return
+	}
+	for i := range c.Clients {
+		if on(i, c.Feature) == c.Off {
+			c.Clients[i] = r.now()
+		}
+	}
 }

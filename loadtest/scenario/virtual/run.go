@@ -54,9 +54,12 @@ type arrival struct {
 // request is what the loop knows of a request beside its record.
 type request struct{ attempts int }
 
-// Play plays s once. It panics if s is not valid. A gate that is clocked has to be played inside a bubble, and settle is synctest.Wait
+// Play plays s once. It panics if s is not valid, or is about the whole product. A gate that is clocked has to be played inside a bubble, and settle is synctest.Wait
 // then; otherwise it is not used.
 func Play(s *scenario.Scenario, v scenario.Variant, seed uint64, m Maker, settle func()) *scenario.Record {
+	if s.Clients > 0 {
+		panic("virtual: " + s.Name + " can not be played by a gate alone")
+	}
 	r := &run{
 		s: s, record: scenario.NewRecord(s, v, m.Name, seed), maker: m,
 		rng:     rand.New(rand.NewPCG(seed, 1<<32)),
