@@ -47,8 +47,8 @@ type Settings struct {
 	// RetryRatio bounds the retries that are let through while the limit binds, as a share of the first attempts that were admitted, of
 	// all and of each tenant: 0 (none) to 1, default 0.1.
 	RetryRatio float64
-	// Tenants have shares of their own in the line, while calls wait: weights from 0.01 to 100, by name, of at most 1,000. All others have
-	// the weight 1. It is not changed any more.
+	// Tenants have shares of their own in the line, while calls wait: weights from 0.01 to 100, by name, of at most 1,000. All others
+	// have 1 each, and 10 at most together. It is not changed any more.
 	Tenants map[string]float64
 }
 
@@ -68,6 +68,11 @@ func Default() Settings {
 		Breaker:    breaker.Default(),
 		RetryRatio: 0.1,
 	}
+}
+
+// Bounds returns those of the limit and of open streams, in words.
+func (s Settings) Bounds() string {
+	return fmt.Sprintf("min %d, max %d, max_streams %d", s.Limit.Min, s.Limit.Max, s.MaxStreams)
 }
 
 // Validate returns every fault of s, joined; each names its field as the configuration does (max_streams, limit.min, ...).

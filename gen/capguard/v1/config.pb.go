@@ -702,7 +702,8 @@ type TenantConfig struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As its calls say it: 1 to 128 bytes of printable text.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its share in the line beside the others, 0.01 to 100; default 1. It matters only while calls wait.
+	// Its share in the line beside the others, 0.01 to 100; default 1. Tenants that have no entry have 1 each, but 10 at most together. It
+	// matters only while calls wait.
 	Weight        float64 `protobuf:"fixed64,2,opt,name=weight,proto3" json:"weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

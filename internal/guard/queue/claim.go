@@ -10,8 +10,9 @@ import (
 type Claim struct {
 	Rank   int    // criticality: lower is served first
 	Tenant string // whose call it is; "" is a tenant like any other
-	// Weight is the share of the tenant beside the others; 0 is 1. A weight other than 0 says that the tenant is known, and gives it an
-	// account of its own however many unknown ones there are: who sets weights bounds the number of such tenants.
+	// Weight is the share of the tenant beside the others that are known. A weight other than 0 says that it is known, and gives it an
+	// account of its own however many strangers there are: who sets weights bounds the number of such tenants. 0 is a stranger: its
+	// weight is 1, but all of them together have 10 at most beside the known, and equal shares of it.
 	Weight   float64
 	Cost     float64       // work of the call in units of the cheapest usual one; 0 is 1
 	Deadline time.Time     // the last moment at which being served still helps; zero is none

@@ -18,8 +18,8 @@
 // # Tenants
 //
 // Within a rank every tenant with waiters gets the same share of the grants, times its weight: start-time fair queueing (Goyal, Vin,
-// Cheng, 1996). A fluid server would serve all of them at once; its progress is the virtual time of the rank, and a tenant that is served
-// gets ahead of it by
+// Cheng, 1996), here in two levels. A fluid server would serve all of them at once; its progress is the virtual time of the rank, and a
+// tenant that is served gets ahead of it by
 //
 //	charge = Cost / Weight
 //
@@ -28,6 +28,12 @@
 // tenant that comes back with its clock behind starts at the virtual time, without credit for having been away; one that comes back with
 // its clock ahead has had its share already, and waits. When the rank has no waiters any more, everybody has had all it asked for: virtual
 // time moves on to the last clock, and all are equal.
+//
+// A tenant with a weight is known. All others are strangers, who may use as many names as they like; and as each name starts at the virtual
+// time, a new one with each call would hold that time still, and keep whoever has had something from being served again. So strangers
+// together are one tenant among the known, of weight 1 for each of them that waits, 10 at most, and have a virtual time of their own, by
+// which they share what that one gets. Names without end take from other strangers only, and a tenant of weight w gets w / (w + 10) at
+// least beside them. Where nobody is known the two levels are one.
 //
 // Only who waited is charged. A call that found a free slot took it from nobody.
 //
@@ -59,7 +65,8 @@
 //
 // The line is also bounded by length, for memory's sake. When a full line gets one more, the worst to keep leaves, be it the newcomer: of
 // the lowest rank, of the tenant that asks for most (the charges of its waiters, which is the line that is too long by its weight; among
-// equals the one to be served last), the one to be served last. The only waiter of a rank that starves is spared, or it would never be
+// equals the one to be served last), the one to be served last. Here, too, strangers are one among the known: who is known, and has no more
+// in line than its share of the places, loses none to them. The only waiter of a rank that starves is spared, or it would never be
 // there when its turn comes.
 //
 // Names of tenants come from callers and are without end. At most 1,000 have an account; one that would come back as a stranger does is
@@ -78,7 +85,7 @@
 //   - Everyone pushed leaves exactly once: popped, evicted, removed, or given up (and then removed or forgotten).
 //   - The line never grows beyond MaxLength. A MaxLength lowered under the length evicts nobody; each newcomer then costs one.
 //   - Among those in line everyone's Give lies in the future, as of the last call that told the time.
-//   - No tenant with waiters is behind the virtual time of its rank.
+//   - No tenant with waiters is behind the virtual time of its rank, no stranger behind that of strangers.
 //
 // # Cost
 //

@@ -28,10 +28,18 @@ func (q *Queue[T]) Take(it *Item[T], now time.Time) {
 	q.leave(it, gone)
 }
 
-// firstFit returns the first of the line who fits, of the tenant whose turn comes first among those with such a one.
-func (l *line[T]) firstFit(fits func(T) bool) (best *Item[T]) {
-	for _, t := range l.turn.all {
-		if best != nil && !l.before(t, best.tenant) {
+// firstFit returns the first of the line who fits, of the tenant whose turn comes first among those with such a one; nil if nobody does.
+func (l *line[T]) firstFit(fits func(T) bool) *Item[T] {
+	known, stranger := l.known.firstFit(fits), l.strangers.firstFit(fits)
+	if known == nil || stranger != nil && l.firstOf(known.tenant, stranger.tenant) == stranger.tenant {
+		return stranger
+	}
+	return known
+}
+
+func (c *crowd[T]) firstFit(fits func(T) bool) (best *Item[T]) {
+	for _, t := range c.turn.all {
+		if best != nil && !c.turn.less(t, best.tenant) {
 			continue
 		}
 		if it := t.firstFit(fits); it != nil {

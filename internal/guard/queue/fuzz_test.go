@@ -46,6 +46,9 @@ func (p *pair) push(t *testing.T, rank int, left time.Duration, who int) {
 	}
 	w := waiter{name: p.next, rank: rank, tenant: c.Tenant, left: left, charge: cmp.Or(c.Cost, 1) / cmp.Or(c.Weight, 1)}
 	w.patience = cmp.Or(c.Patience, p.naive.s.MaxWait)
+	if c.Weight != 0 {
+		w.known, w.tenant = true, w.tenant+" known"
+	}
 	p.next++
 	item, evicted, ok := p.queue.Push(w.name, c, p.now)
 	give, wantEvicted, wantOK := p.naive.push(w, p.now)

@@ -10,9 +10,16 @@ type sorted[E any] struct {
 }
 
 func (s *sorted[E]) empty() bool { return len(s.all) == 0 }
-func (s *sorted[E]) first() E    { return s.all[0] }
 func (s *sorted[E]) add(e E)     { heap.Push(s, e) }
 func (s *sorted[E]) remove(e E)  { heap.Remove(s, *s.index(e)) }
+
+// first returns the first; zero if there is none.
+func (s *sorted[E]) first() (e E) {
+	if len(s.all) > 0 {
+		e = s.all[0]
+	}
+	return e
+}
 
 // fix says that e compares otherwise than before, sort that all may.
 func (s *sorted[E]) fix(e E) { heap.Fix(s, *s.index(e)) }

@@ -12,14 +12,13 @@ const (
 	starveShare = 100
 )
 
-// line is the waiters of one rank, by tenant.
+// line is the waiters of one rank, by tenant. All strangers together are one among those who are known, and take turns with each other when
+// it is theirs.
 type line[T any] struct {
-	rank   int
-	turn   sorted[*tenant[T]] // who have waiters, the next to be served first
-	over   sorted[*tenant[T]] // the same, the most over its share first
-	idle   sorted[*tenant[T]] // who have none, the least ahead first
-	clock  float64            // virtual time: the start of the latest service
-	latest float64            // the latest time on any tenant's clock
+	rank      int
+	known     crowd[T] // its virtual time is that of the line
+	strangers crowd[T]
+	together  share // of all strangers, among the known
 
 	trend            // while it stands its sets are sorted accordingly
 	joined time.Time // when somebody joined last
@@ -28,24 +27,25 @@ type line[T any] struct {
 
 func newLine[T any](rank int) *line[T] {
 	l := &line[T]{rank: rank}
-	l.turn = sorted[*tenant[T]]{less: l.before, index: func(t *tenant[T]) *int { return &t.turn }}
-	l.over = sorted[*tenant[T]]{less: l.moreOver, index: func(t *tenant[T]) *int { return &t.over }}
-	l.idle = sorted[*tenant[T]]{
-		less:  func(a, b *tenant[T]) bool { return a.clock < b.clock },
-		index: func(t *tenant[T]) *int { return &t.idle },
-	}
+	l.known = newCrowd(l.before, l.moreOver)
+	l.strangers = newCrowd(l.before, l.moreOver)
 	return l
 }
 
-// before tells whether a is served before b. Among equals it is as if they were one tenant.
-func (l *line[T]) before(a, b *tenant[T]) bool {
-	switch {
-	case a.clock != b.clock:
-		return a.clock < b.clock
-	case l.stands:
-		return a.newest.arrival > b.newest.arrival
+// crowd returns among whom t takes its turns.
+func (l *line[T]) crowd(t *tenant[T]) *crowd[T] {
+	if t.known {
+		return &l.known
 	}
-	return a.oldest.arrival < b.oldest.arrival
+	return &l.strangers
+}
+
+// before tells whether a is served before b, both known or both strangers. Among equals it is as if they were one tenant.
+func (l *line[T]) before(a, b *tenant[T]) bool {
+	if a.clock != b.clock {
+		return a.clock < b.clock
+	}
+	return l.sooner(a, b)
 }
 
 // moreOver tells whether a asks for more than b, of what is fair for each; among equals, whether a is served later.
@@ -56,16 +56,52 @@ func (l *line[T]) moreOver(a, b *tenant[T]) bool {
 	return l.before(b, a)
 }
 
-func (l *line[T]) empty() bool { return l.turn.empty() }
+// sooner tells whether a is served before b if both have had the same.
+func (l *line[T]) sooner(a, b *tenant[T]) bool {
+	if l.stands {
+		return a.newest.arrival > b.newest.arrival
+	}
+	return a.oldest.arrival < b.oldest.arrival
+}
+
+// firstOf returns which of one who is known and a stranger, each the first of its crowd, is served first; nil is none.
+func (l *line[T]) firstOf(known, stranger *tenant[T]) *tenant[T] {
+	switch {
+	case stranger == nil:
+		return known
+	case known == nil, l.together.clock < known.clock, l.together.clock == known.clock && l.sooner(stranger, known):
+		return stranger
+	}
+	return known
+}
+
+func (l *line[T]) empty() bool { return l.known.empty() && l.strangers.empty() }
 
 // single tells whether one waits, and no more.
 func (l *line[T]) single() bool {
-	return len(l.turn.all) == 1 && l.turn.first().oldest == l.turn.first().newest
+	t := l.turn()
+	return t.oldest == t.newest && l.known.turn.Len()+l.strangers.turn.Len() == 1
+}
+
+// turn returns whose turn it is; the line is not empty.
+func (l *line[T]) turn() *tenant[T] { return l.firstOf(l.known.turn.first(), l.strangers.turn.first()) }
+
+// over returns who is the most over its share; the line is not empty.
+func (l *line[T]) over() *tenant[T] {
+	known, stranger := l.known.over.first(), l.strangers.over.first()
+	asks := l.together.asks / l.many()
+	switch {
+	case stranger == nil:
+		return known
+	case known == nil, asks > known.asks, asks == known.asks && l.firstOf(known, stranger) == known:
+		return stranger
+	}
+	return known
 }
 
 // first returns who is served next, last who is worst to keep; the line is not empty.
-func (l *line[T]) first() *Item[T] { return l.turn.first().first() }
-func (l *line[T]) last() *Item[T]  { return l.over.first().last() }
+func (l *line[T]) first() *Item[T] { return l.turn().first() }
+func (l *line[T]) last() *Item[T]  { return l.over().last() }
 
 // join puts it in line.
 func (l *line[T]) join(it *Item[T], now time.Time) {
@@ -78,41 +114,71 @@ func (l *line[T]) join(it *Item[T], now time.Time) {
 	l.follow(l.came())
 	absent := t.oldest == nil
 	t.append(it)
-	if !absent {
-		l.turn.fix(t)
-		l.over.fix(t)
-		return
+	if !t.known {
+		l.gather(it)
 	}
-	l.idle.remove(t)
-	t.clock = max(t.clock, l.clock)
-	l.turn.add(t)
-	l.over.add(t)
+	if c := l.crowd(t); absent {
+		c.enter(t)
+	} else {
+		c.fix(t)
+	}
 }
 
-// leave takes it out of the line. When the line empties everybody has had what it asked for, and all are equal again.
+// gather takes note of it in the share of all strangers. As a tenant they have no credit for having been away.
+func (l *line[T]) gather(it *Item[T]) {
+	if l.strangers.empty() {
+		l.together = share{clock: max(l.together.clock, l.known.clock)}
+	}
+	l.together.asks += it.charge
+}
+
+// leave takes it out of the line.
 func (l *line[T]) leave(it *Item[T]) {
 	t := it.tenant
+	c := l.crowd(t)
 	t.unlink(it)
+	if !t.known {
+		l.together.asks -= it.charge
+	}
 	if t.oldest != nil {
-		l.turn.fix(t)
-		l.over.fix(t)
+		c.fix(t)
 		return
 	}
-	l.turn.remove(t)
-	l.over.remove(t)
-	l.idle.add(t)
+	c.rest(t)
+	if l.strangers.empty() {
+		l.strangers.settle()
+	}
 	if l.empty() {
-		l.clock = l.latest
+		l.known.settle()
 	}
 }
 
-// serve charges the tenant of it.
+// serve charges the tenant of it; a stranger is charged to all strangers, too.
 func (l *line[T]) serve(it *Item[T], now time.Time) {
-	t := it.tenant
-	l.clock = l.turn.first().clock // its own, unless others were passed over
-	t.clock += it.charge
-	l.latest = max(l.latest, t.clock)
 	l.hungry = now
+	l.known.clock = l.start()
+	t := it.tenant
+	if t.known {
+		l.known.pay(&t.share, it.charge)
+		return
+	}
+	l.strangers.clock = l.strangers.turn.first().clock
+	l.strangers.pay(&t.share, it.charge)
+	l.known.pay(&l.together, it.charge/l.many())
+}
+
+// mostAlike is the greatest weight of all strangers together.
+const mostAlike = 10
+
+// many is the weight of all strangers together: 1 for each who waits, but names can be had without end.
+func (l *line[T]) many() float64 { return float64(min(max(l.strangers.turn.Len(), 1), mostAlike)) }
+
+// start is the clock of whose turn it is: of the one who is served, unless others were passed over.
+func (l *line[T]) start() float64 {
+	if t := l.turn(); t.known {
+		return t.clock
+	}
+	return l.together.clock
 }
 
 // lose takes note that the patience of one of t has ended, or that there was no room for it.
@@ -124,8 +190,8 @@ func (l *line[T]) lose(t *tenant[T]) {
 // follow sorts the sets anew if the line has begun to stand, or ended.
 func (l *line[T]) follow(turned bool) {
 	if turned {
-		l.turn.sort()
-		l.over.sort()
+		l.known.sort()
+		l.strangers.sort()
 	}
 }
 

@@ -12,7 +12,8 @@ const (
 type account struct {
 	rank   int
 	name   string
-	shared int // 1 to mostShared; 0 is an account of its own
+	known  bool  // by a weight; who is named while its calls wait has another account from then on
+	shared uint8 // 1 to mostShared; 0 is an account of its own
 }
 
 // tenant is the waiters of one tenant in one rank, linked by arrival, and what it has had.
@@ -20,10 +21,9 @@ type tenant[T any] struct {
 	account
 	line           *line[T]
 	oldest, newest *Item[T] // both nil when none
-	clock          float64  // when, in the virtual time of the line, it is served next
-	asks           float64  // the charges of all its waiters
+	share
 	trend
-	turn, over int // places in the sets of the line while it has waiters
+	turn, over int // places in the sets of its crowd while it has waiters
 	idle       int // place in that of the idle while it has none
 }
 
@@ -75,14 +75,14 @@ func (t *tenant[T]) unlink(it *Item[T]) {
 
 // tenant returns the account that c is charged to.
 func (q *Queue[T]) tenant(l *line[T], c Claim) *tenant[T] {
-	a := account{rank: l.rank, name: c.Tenant}
+	a := account{rank: l.rank, name: c.Tenant, known: c.Weight != 0}
 	if t := q.tenants[a]; t != nil {
 		return t
 	}
 	for len(q.tenants) >= mostTenants && q.forget() {
 	}
-	if len(q.tenants) >= mostTenants && c.Weight == 0 {
-		a.name, a.shared = "", 1+hash(c.Tenant)%mostShared
+	if len(q.tenants) >= mostTenants && !a.known {
+		a.name, a.shared = "", uint8(1+hash(c.Tenant)%mostShared)
 		if t := q.tenants[a]; t != nil {
 			return t
 		}
@@ -90,23 +90,33 @@ func (q *Queue[T]) tenant(l *line[T], c Claim) *tenant[T] {
 	a.name = strings.Clone(a.name) // the caller's may be part of something large
 	t := &tenant[T]{account: a, line: l}
 	q.tenants[a] = t
-	l.idle.add(t)
+	l.crowd(t).idle.add(t)
 	return t
 }
 
-// forget drops the account of a tenant that would come back as a stranger does; false if there is none.
+// forget drops the account of a tenant that would come back as one that was never there, of a stranger first; false if there is none.
 func (q *Queue[T]) forget() bool {
 	for _, l := range q.lines {
-		if l.idle.empty() {
-			continue
+		if q.forgetOf(&l.strangers) {
+			return true
 		}
-		if t := l.idle.first(); t.clock <= l.clock {
-			l.idle.remove(t)
-			delete(q.tenants, t.account)
+	}
+	for _, l := range q.lines {
+		if q.forgetOf(&l.known) {
 			return true
 		}
 	}
 	return false
+}
+
+func (q *Queue[T]) forgetOf(c *crowd[T]) bool {
+	if c.idle.empty() || c.idle.first().clock > c.clock {
+		return false
+	}
+	t := c.idle.first()
+	c.idle.remove(t)
+	delete(q.tenants, t.account)
+	return true
 }
 
 // hash is FNV-1a. Names made to meet in one account only share it with each other.

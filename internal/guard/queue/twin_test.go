@@ -3,6 +3,7 @@ package queue_test
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/capguard/capguard/internal/guard/queue"
@@ -21,6 +22,7 @@ type naive struct {
 type waiter struct {
 	name, rank     int
 	tenant         string
+	known          bool // its tenant; of the same name there may be a stranger
 	charge         float64
 	patience, left time.Duration
 	give           time.Time
@@ -29,7 +31,9 @@ type waiter struct {
 
 // rank is what is known of one rank.
 type rank struct {
-	clock          float64
+	clock          float64            // virtual time among the known
+	inner          float64            // the same among strangers
+	together       float64            // the clock of all strangers, among the known
 	clocks         map[string]float64 // of its tenants
 	trend          trend
 	trends         map[string]*trend // of its tenants
@@ -82,10 +86,11 @@ func (n *naive) order(rank int, tenant string) []waiter {
 	return of
 }
 
-// turns returns one of each tenant that waits in a rank, in the order of their turns. Among those that have had the same the one with the
-// oldest waiter is first; in a rank that stands the one with the newest.
-func (n *naive) turns(rank int) []waiter {
-	r, line := n.ranks[rank], n.of(rank)
+// turns returns one of each tenant that waits in a rank, of those known or of the strangers, in the order of their turns. Among those that
+// have had the same the one with the oldest waiter is first; in a rank that stands the one with the newest.
+func (n *naive) turns(rank int, known bool) []waiter {
+	r := n.ranks[rank]
+	line := slices.DeleteFunc(n.of(rank), func(w waiter) bool { return w.known != known })
 	if r.trend.stands {
 		slices.Reverse(line)
 	}
@@ -97,6 +102,36 @@ func (n *naive) turns(rank int) []waiter {
 		}
 	}
 	return turns
+}
+
+// clock is how far the tenant of w has come among the known; strangers all as far.
+func (n *naive) clock(w waiter) float64 {
+	if w.known {
+		return n.ranks[w.rank].clocks[w.tenant]
+	}
+	return n.ranks[w.rank].together
+}
+
+// many is the weight of all strangers of a rank together.
+func (n *naive) many(rank int) float64 {
+	return float64(min(max(len(n.turns(rank, false)), 1), 10))
+}
+
+// sooner tells whether a, known or a stranger, has its turn before b, which is the other.
+func (n *naive) sooner(a, b waiter) bool {
+	if x, y := n.clock(a), n.clock(b); x != y {
+		return x < y
+	}
+	return a.name < b.name != n.ranks[a.rank].trend.stands
+}
+
+// turn returns one of the tenant whose turn it is; somebody waits in the rank.
+func (n *naive) turn(rank int) waiter {
+	known, strangers := n.turns(rank, true), n.turns(rank, false)
+	if len(known) == 0 || len(strangers) > 0 && n.sooner(strangers[0], known[0]) {
+		return strangers[0]
+	}
+	return known[0]
 }
 
 // inLine returns the ranks in which somebody waits, the highest first.
@@ -113,16 +148,26 @@ func (n *naive) inLine() (ranks []int) {
 // drop takes out whoever matches.
 func (n *naive) drop(match func(waiter) bool) (dropped bool) {
 	before := len(n.line)
-	busy := n.inLine()
 	n.line = slices.DeleteFunc(n.line, match)
-	for _, i := range busy {
-		if r := n.ranks[i]; len(n.of(i)) == 0 {
-			for _, clock := range r.clocks {
-				r.clock = max(r.clock, clock)
-			}
+	for i, r := range n.ranks {
+		if len(n.turns(i, false)) == 0 {
+			r.inner = r.latest(false)
+		}
+		if len(n.of(i)) == 0 {
+			r.clock = max(r.latest(true), r.together)
 		}
 	}
 	return len(n.line) < before
+}
+
+// latest returns the latest clock of the known, or of strangers.
+func (r *rank) latest(known bool) (latest float64) {
+	for tenant, clock := range r.clocks {
+		if strings.HasSuffix(tenant, " known") == known {
+			latest = max(latest, clock)
+		}
+	}
+	return latest
 }
 
 func (n *naive) remove(name int) bool { return n.drop(func(w waiter) bool { return w.name == name }) }
@@ -158,7 +203,7 @@ func (n *naive) next(now time.Time) waiter {
 			}
 		}
 	}
-	return n.order(next, n.turns(next)[0].tenant)[0]
+	return n.order(next, n.turn(next).tenant)[0]
 }
 
 func (n *naive) pop(now time.Time) (waiter, bool) {
@@ -172,7 +217,11 @@ func (n *naive) pop(now time.Time) (waiter, bool) {
 		n.served = 0
 	}
 	r := n.ranks[w.rank]
-	r.clock, r.hungry = r.clocks[w.tenant], now
+	r.clock, r.hungry = n.clock(w), now
+	if !w.known {
+		r.inner = r.clocks[w.tenant]
+		r.together += w.charge / n.many(w.rank)
+	}
 	r.clocks[w.tenant] += w.charge
 	n.remove(w.name)
 	return w, true
@@ -188,18 +237,30 @@ func (n *naive) worst(now time.Time) waiter {
 			break
 		}
 	}
-	most, over := 0.0, ""
-	for _, turn := range n.turns(worst) {
+	known, most, _ := n.over(worst, true)
+	stranger, _, all := n.over(worst, false)
+	over := known
+	all /= n.many(worst)
+	if all > most || all == most && n.sooner(known, stranger) {
+		over = stranger
+	}
+	order := n.order(worst, over.tenant)
+	return order[len(order)-1]
+}
+
+// over returns one of the tenant that asks for most, of those known or of the strangers of a rank, what it asks for, and what all do.
+func (n *naive) over(rank int, known bool) (over waiter, most, all float64) {
+	for _, turn := range n.turns(rank, known) {
 		asks := 0.0
-		for _, w := range n.of(worst, turn.tenant) {
+		for _, w := range n.of(rank, turn.tenant) {
 			asks += w.charge
 		}
 		if asks >= most {
-			most, over = asks, turn.tenant
+			most, over = asks, turn
 		}
+		all += asks
 	}
-	order := n.order(worst, over)
-	return order[len(order)-1]
+	return over, most, all
 }
 
 // wait is how long w waits at most.
@@ -232,8 +293,15 @@ func (n *naive) push(w waiter, now time.Time) (give time.Time, evicted int, ok b
 	}
 	r.trend.came()
 	r.trends[w.tenant].came()
+	if len(n.turns(w.rank, false)) == 0 && !w.known {
+		r.together = max(r.together, r.clock)
+	}
 	if len(n.of(w.rank, w.tenant)) == 0 {
-		r.clocks[w.tenant] = max(r.clocks[w.tenant], r.clock)
+		clock := r.inner
+		if w.known {
+			clock = r.clock
+		}
+		r.clocks[w.tenant] = max(r.clocks[w.tenant], clock)
 	}
 	n.line = append(n.line, w)
 	if len(n.line) <= n.s.MaxLength {
