@@ -9,6 +9,7 @@ import (
 type adaptive struct {
 	base float64 // the limit it stands by; its fraction is kept, so that small steps add up
 	back float64 // a limit that was known to do, and that successes lead back to; 0 if there is none
+	way          // back to it
 	evidence
 
 	seeking bool    // nothing says yet where concurrency stops to pay
@@ -42,7 +43,7 @@ func (a *adaptive) learn(l *Limiter, s answer) {
 	case a.overloads >= max(evident, a.most()):
 		a.cut(l)
 	case a.back > a.base:
-		a.recover(l)
+		a.recover(l, s)
 	case a.ask.kind != nothing:
 		a.pursue(l)
 	default:
@@ -54,7 +55,12 @@ func (a *adaptive) learn(l *Limiter, s answer) {
 // protects nobody, so it falls to twice that at once.
 func (a *adaptive) cut(l *Limiter) {
 	reason := fmt.Sprintf("cut: %d overloads in a row, %d in flight at most", a.overloads, a.most())
-	a.retreat(l, min(a.base/2, float64(reach*a.most())), reason)
+	to := min(a.base/2, float64(reach*a.most()))
+	if a.climbed { // What it was on the way back to does not do any more.
+		a.back, a.base, a.seeking = to, to, true
+	}
+	a.way = way{}
+	a.retreat(l, to, reason)
 	a.peak, a.before = 0, 0
 }
 
@@ -65,12 +71,28 @@ func (a *adaptive) retreat(l *Limiter, to float64, reason string) {
 	a.stand(l, to, reason)
 }
 
-// recover doubles the limit after a whole round of calls has succeeded, until it is back.
-func (a *adaptive) recover(l *Limiter) {
+// way is the way back to a limit that was known to do.
+type way struct {
+	climbed     bool  // it has doubled since it fell, and no question was answered since
+	below, here tally // the round of calls before the last doubling, and the one since
+}
+
+// recover doubles the limit after a whole round of calls has succeeded, until it is back, or calls begin to wait for each other: the
+// back-end may have become another one meanwhile.
+func (a *adaptive) recover(l *Limiter, s answer) {
+	if s.result == Success && a.fills(s.level, s.cost) {
+		a.here.add(s)
+	}
 	if a.successes < max(evident, l.limit) {
 		return
 	}
+	if v := compare(a.below, a.here); min(a.below.n, a.here.n) >= few && v.chokes() {
+		a.back, a.seeking, a.rest, a.way = 0, false, fewest, way{}
+		a.stand(l, min(max(v.useful*headroom, a.base/2), a.base), "stop: on the way back "+v.String())
+		return
+	}
 	back := min(a.back, float64(l.s.Max))
+	a.way = way{climbed: true, below: a.here}
 	a.stand(l, min(a.base*2, back), fmt.Sprintf("recover: %d successes in a row, on the way back to %.0f", a.successes, back))
 	if a.base >= a.back {
 		a.back, a.seeking, a.rest = 0, false, sparing*fewest // what still drains at the back-end makes calls quicker by itself

@@ -33,9 +33,12 @@ func (l *Limiter) learnTypical(took time.Duration) {
 	}
 }
 
-// charge keeps a slot for a call that took so long and whose work may go on: for two typical times, and never longer than it took so far.
-func (l *Limiter) charge(cost int, took time.Duration) {
-	d := min(took, time.Duration(chargeTimes*l.typical*float64(time.Second)))
+// typicalTime is how long a success takes; 0 before the first.
+func (l *Limiter) typicalTime() time.Duration { return time.Duration(l.typical * float64(time.Second)) }
+
+// charge keeps a slot for d for a call whose work may go on. One that timed out keeps it for two typical times, and never longer than it
+// took so far; one that was abandoned for what is left of one, as if it had stayed: its caller may have left for any reason.
+func (l *Limiter) charge(cost int, d time.Duration) {
 	if d <= 0 {
 		return
 	}

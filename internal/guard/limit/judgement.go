@@ -34,6 +34,7 @@ const (
 // judgeMore draws the conclusion from a question upwards.
 func (a *adaptive) judgeMore(l *Limiter) {
 	q, during := a.ask, a.ask.during.total(l.seconds())
+	a.way = way{}
 	if during.n < some { // the back-end may be failing fast, which is neither fast nor slow
 		a.stand(l, a.base, "back: too few answers to tell")
 		a.rest = fewest
@@ -73,6 +74,7 @@ func (a *adaptive) judgeLess(l *Limiter) {
 // come from a question, not from a window.
 func (a *adaptive) conclude(l *Limiter, v verdict, asked bool) {
 	want := v.useful * headroom
+	a.way = way{}
 	switch {
 	case !asked && want < a.base:
 		want = min(want*doubt, a.base)

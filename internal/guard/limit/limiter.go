@@ -10,11 +10,12 @@ type Result uint8
 
 // The results. The zero value tells nothing.
 const (
-	Ignored  Result = iota // no sample
-	Success                // took so long and went well
-	Overload               // was pushed back, or took at least so long
-	Failure                // no latency sample, and no health either
-	TimedOut               // an Overload on which the back-end may still be working: its slot is charged for a while
+	Ignored   Result = iota // no sample
+	Success                 // took so long and went well
+	Overload                // was pushed back, or took at least so long
+	Failure                 // no latency sample, and no health either
+	TimedOut                // an Overload on which the back-end may still be working: its slot is charged for a while
+	Abandoned               // no sample, as Ignored, but its caller left it to the back-end: its slot is charged for what is typical
 )
 
 // Slot is the place of one admitted call. The zero Slot is none.
@@ -126,8 +127,11 @@ func (l *Limiter) Release(s Slot, r Result, took time.Duration, usual float64, n
 	l.inFlight -= int(s.cost)
 	switch r {
 	case TimedOut:
-		l.charge(int(s.cost), took)
+		l.charge(int(s.cost), min(took, chargeTimes*l.typicalTime()))
 		r = Overload
+	case Abandoned:
+		l.charge(int(s.cost), l.typicalTime()-took)
+		r = Ignored
 	case Success:
 		l.learnTypical(took)
 	}

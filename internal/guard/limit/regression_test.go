@@ -198,3 +198,24 @@ func TestAWindowRaisesALimit(t *testing.T) {
 		within(t, "refused, in ten thousands", int(1e4*v.refusedShare()), 0, 30)
 	}
 }
+
+// A back-end that chokes on what it holds was never left alone again after its capacity had fallen sixteenfold, or a limit from before was
+// far too high: time-outs halved the limit, and successes doubled it back to where it had been. What a way back has led to once is gone when
+// time-outs end it, and the way ends where calls begin to wait for each other.
+func TestAWayBackThatLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4 * seeds) {
+		fallen := newSim(backend{workers: 128, mean: 20 * time.Millisecond}, limit.Default(), seed)
+		fallen.rate = 1.5 * fallen.capacity()
+		fallen.run(10 * time.Second)
+		remembered := newSim(backend{workers: 8, mean: 20 * time.Millisecond}, limit.Default(), seed)
+		remembered.Resume(150+100*int(seed), epoch)
+		for name, s := range map[string]*sim{"fallen": fallen, "remembered": remembered} {
+			s.workers, s.crowd = 8, 16
+			s.rate = 1.5 * s.capacity()
+			s.run(90 * time.Second)
+			v := s.run(20 * time.Second)
+			within(t, name+": per cent of the capacity", int(100*float64(v.good)/20/s.capacity()), 85, 110)
+		}
+	}
+}

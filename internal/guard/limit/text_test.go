@@ -89,6 +89,7 @@ func (p *play) acquire(t *testing.T, args string) string {
 // results are the words for what calls told.
 var results = map[string]limit.Result{
 	"success": limit.Success, "overload": limit.Overload, "failure": limit.Failure, "ignored": limit.Ignored, "timeout": limit.TimedOut,
+	"abandoned": limit.Abandoned,
 }
 
 // release reads "n took" and gives back n slots.

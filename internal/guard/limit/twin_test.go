@@ -104,7 +104,7 @@ func (w *twin) release(arg byte) {
 	i := int(arg) % len(w.calls)
 	c := w.calls[i]
 	w.calls = slices.Delete(w.calls, i, i+1)
-	r, took := limit.Result(arg%5), time.Duration(arg)*time.Millisecond
+	r, took := limit.Result(arg%6), time.Duration(arg)*time.Millisecond
 	w.Release(c.slot, r, took, float64(arg%3), w.now)
 	switch r {
 	case limit.Success:
@@ -114,7 +114,10 @@ func (w *twin) release(arg byte) {
 			w.typical += 0.05 * (took.Seconds() - w.typical)
 		}
 	case limit.TimedOut:
-		d := min(took, time.Duration(2*w.typical*float64(time.Second)))
+		d := min(took, 2*time.Duration(w.typical*float64(time.Second)))
+		w.charges = append(w.charges, chargedUntil{w.now.Add(d), c.cost})
+	case limit.Abandoned:
+		d := time.Duration(w.typical*float64(time.Second)) - took
 		w.charges = append(w.charges, chargedUntil{w.now.Add(d), c.cost})
 	}
 }
