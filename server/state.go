@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/capguard/capguard/internal/guard"
 	"github.com/capguard/capguard/server/proxy"
 )
 
@@ -53,9 +54,21 @@ func (m *memory) recall() {
 	}
 	for _, b := range m.backends {
 		if s, ok := found[b.Name()]; ok {
-			b.Guard().Restore(s)
-			m.log.Info("going on from what was learned before", "backend", b.Name(), "endpoints", len(s.Endpoints), "methods", len(s.Methods))
+			m.restore(b, s)
 		}
+	}
+}
+
+// restore has the guard of a back-end go on from s, and tells what of it was still worth something. That nothing was learned is not told.
+func (m *memory) restore(b *proxy.Backend, s guard.State) {
+	methods, endpoints := b.Guard().Restore(s)
+	leftOut := len(s.Endpoints) - endpoints + len(s.Methods) - methods
+	switch {
+	case endpoints+methods > 0:
+		m.log.Info("going on from what was learned before", "backend", b.Name(), "endpoints", endpoints, "methods", methods, "left_out", leftOut)
+	case leftOut > 0:
+		m.log.Warn("nothing that was learned before can be used: it is too old, of a time to come, of another law, or impossible; "+
+			"the guard learns anew", "backend", b.Name(), "left_out", leftOut)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -254,6 +255,49 @@ func TestDiskThatFails(t *testing.T) {
 		s.save()
 		s.says("")
 	})
+}
+
+// A sound file may hold what cannot be, or is worth nothing any more: the log tells what was taken, not what was there.
+func TestOnlyWhatIsTakenIsTold(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(s *guard.State)
+		says   string
+		knows  int
+	}{
+		"nothing":       {change: func(s *guard.State) { *s = guard.State{} }, says: ""},
+		"all":           {change: func(*guard.State) {}, says: "endpoints=1 methods=2 left_out=0", knows: 20},
+		"costs alone":   {change: func(s *guard.State) { s.Endpoints[0].Limit = -1 }, says: "endpoints=0 methods=2 left_out=1"},
+		"no such limit": {change: func(s *guard.State) { s.Endpoints[0].Limit = math.MaxInt }, says: "endpoints=0 methods=2 left_out=1"},
+		"above all":     {change: func(s *guard.State) { s.Endpoints[0].Limit = 1_000_001 }, says: "endpoints=0 methods=2 left_out=1"},
+		"largest":       {change: func(s *guard.State) { s.Endpoints[0].Limit = 1_000_000 }, says: "endpoints=1 methods=2 left_out=0", knows: 1000},
+		"another law":   {change: func(s *guard.State) { s.Endpoints[0].Law = limit.AIMD }, says: "endpoints=0 methods=2 left_out=1", knows: 20},
+		"limits alone": {change: func(s *guard.State) { s.Methods[0].Cost.Mean, s.Methods = -1, s.Methods[:1] },
+			says: "endpoints=1 methods=0 left_out=1", knows: 20},
+		"of the year 1":    {change: func(s *guard.State) { learnedAt(s, time.Time{}) }, says: "nothing that was learned before can be used"},
+		"of a day to come": {change: func(s *guard.State) { learnedAt(s, time.Now().Add(48*time.Hour)) }, says: "left_out=3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) { // in the time of the guard
+				s := learned(20)
+				test.change(&s)
+				if err := os.WriteFile(filepath.Join(dir, learnedFile), file(t, states{"stock": s}), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			})
+			inShelf(t, dir, func(s shelf) {
+				s.says(test.says)
+				s.knows(test.knows)
+			})
+		})
+	}
+}
+
+func learnedAt(s *guard.State, at time.Time) {
+	s.Calls.Learned, s.Endpoints[0].Learned = at, at
+	for i := range s.Methods {
+		s.Methods[i].Cost.Learned = at
+	}
 }
 
 // Whatever byte of the file is another one: it is refused, or means the same.

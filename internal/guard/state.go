@@ -37,7 +37,7 @@ type LearnedMethod struct {
 type LearnedLimit struct {
 	Endpoint string    `json:"endpoint"`
 	Law      limit.Law `json:"law"`     // which has found it: the limit of one tells nothing to another
-	Limit    int       `json:"limit"`   // in units, from 1
+	Limit    int       `json:"limit"`   // in units, 1 to 1,000,000
 	Ramp     bool      `json:"ramp"`    // the back-end was given up, or was coming back: to be begun from below
 	Learned  time.Time `json:"learned"` // when a call there last ended well
 }
@@ -51,6 +51,8 @@ const (
 	rememberedFor = 24 * time.Hour
 	// maxLimits bounds the limits in a State.
 	maxLimits = 1000
+	// mostLimit is the largest bound that a limit can have.
+	mostLimit = 1_000_000
 	// longestMean is beyond any mean that calls can have.
 	longestMean = 24 * time.Hour
 )
@@ -118,16 +120,22 @@ func (e *Endpoint) learnedLocked() (LearnedLimit, bool) {
 }
 
 // Restore has a guard go on from the State of one that protected the same back-end before it. It belongs before the first call; endpoints
-// may be added before or after. What is too old, or cannot be, is left out, entry by entry.
-func (g *Guard) Restore(s State) {
+// may be added before or after. What is too old, or cannot be, is left out, entry by entry. It returns how many entries it took: of methods,
+// and of endpoints whose limit was found by the law in force.
+func (g *Guard) Restore(s State) (methods, endpoints int) {
 	g.mu.Lock()
 	defer g.unlock()
 	at := g.clock()
-	g.recallMethodsLocked(s, at)
+	methods = g.recallMethodsLocked(s, at)
 	g.memory = memory{}
 	for _, l := range s.Endpoints {
-		if len(g.memory) < maxLimits && l.Limit >= 1 && nameable(l.Endpoint) && g.ageLocked(l.Learned, at) <= rememberedFor {
+		if len(g.memory) < maxLimits && g.believableLocked(l, at) {
 			g.memory[l.Endpoint] = l
+		}
+	}
+	for _, l := range g.memory {
+		if l.Law == g.settings.Limit.Law {
+			endpoints++
 		}
 	}
 	for _, e := range g.all {
@@ -136,6 +144,11 @@ func (g *Guard) Restore(s State) {
 		}
 	}
 	g.noteLocked(g.now(at), "")
+	return methods, endpoints
+}
+
+func (g *Guard) believableLocked(l LearnedLimit, at time.Duration) bool {
+	return l.Limit >= 1 && l.Limit <= mostLimit && nameable(l.Endpoint) && g.ageLocked(l.Learned, at) <= rememberedFor
 }
 
 func nameable(name string) bool { return len(name) <= maxMethodName && utf8.ValidString(name) }
@@ -146,26 +159,38 @@ func (g *Guard) ageLocked(learned time.Time, at time.Duration) time.Duration {
 	return g.now(at).Sub(learned).Abs()
 }
 
-// recallMethodsLocked takes in the costs and kinds of methods. Costs are compared with the mean of all, and without it tell nothing.
-func (g *Guard) recallMethodsLocked(s State, at time.Duration) {
+// recallMethodsLocked takes in the costs and kinds of methods, and returns of how many. Costs are compared with the mean of all, and without
+// it tell nothing.
+func (g *Guard) recallMethodsLocked(s State, at time.Duration) (taken int) {
 	all, costs := g.recallCostLocked(s.Calls, at)
 	if costs {
 		g.spent = all
 	}
 	for _, m := range s.Methods {
-		if cost, ok := g.recallCostLocked(m.Cost, at); ok && costs {
-			g.recallMethodLocked(m, cost, at)
-		} else if age := g.ageLocked(m.Cost.Learned, at); m.Streams && age <= rememberedFor {
-			g.recallMethodLocked(m, spent{last: at - age}, at)
+		cost, ok := g.recallCostLocked(m.Cost, at)
+		ok = ok && costs
+		if age := g.ageLocked(m.Cost.Learned, at); !ok && m.Streams && age <= rememberedFor {
+			cost, ok = spent{last: at - age}, true
+		}
+		if ok && g.recallMethodLocked(m, cost, at) {
+			taken++
 		}
 	}
-	g.methods.swept = at - sweepEvery // What nobody calls any more makes room at once.
+	return taken
 }
 
-func (g *Guard) recallMethodLocked(m LearnedMethod, cost spent, at time.Duration) {
-	if entry := g.methods.look(m.Name, at); entry != g.methods.other {
-		entry.streams, entry.spent, entry.last = m.Streams, cost, cost.last
+// recallMethodLocked tells whether there was room for the method.
+func (g *Guard) recallMethodLocked(m LearnedMethod, cost spent, at time.Duration) bool {
+	if len(g.methods.byName) >= maxProven {
+		return false
 	}
+	entry := g.methods.look(m.Name)
+	if entry == g.methods.other {
+		return false
+	}
+	entry.streams, entry.spent, entry.last = m.Streams, cost, cost.last
+	g.methods.prove(entry, at)
+	return true
 }
 
 // recallCostLocked returns a cost that is still worth something.

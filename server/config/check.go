@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
 	"github.com/capguard/capguard/internal/guard/limit"
+	"github.com/capguard/capguard/server/proxy"
 )
 
 // violations collects what is wrong, each with the path of its field.
@@ -33,8 +35,23 @@ func (v *violations) add(path, rule, format string, args ...any) {
 	*v = append(*v, &protovalidate.Violation{Proto: p})
 }
 
+// note notes what is wrong with the text of the field at path, if anything is.
+func (v *violations) note(path string, err error) {
+	if err != nil {
+		v.add(path, "format", "%v", err)
+	}
+}
+
+// err is nil if nothing is wrong.
+func (v violations) err() error {
+	if len(v) == 0 {
+		return nil
+	}
+	return &protovalidate.ValidationError{Violations: v}
+}
+
 // check returns everything that is wrong with the values that are present.
-func check(c *capguardv1.Config) []*protovalidate.Violation {
+func check(c *capguardv1.Config) violations {
 	var v violations
 	v.address("listen", c.GetListen())
 	v.serverTLS("tls", c.GetTls())
@@ -51,7 +68,9 @@ func check(c *capguardv1.Config) []*protovalidate.Violation {
 			v.add(path+".name", "unique", "backends[%d] has the name %q too: names must differ", first, b.GetName())
 		}
 		seen[b.GetName()] = i
+		v.loops(path, b, c)
 	}
+	v.routes(c.GetBackends())
 	return v
 }
 
@@ -106,6 +125,13 @@ func (v *violations) number(path string, n, least, most int64) {
 	}
 }
 
+// numberOrNone checks a number of which 0 means that it is left out.
+func (v *violations) numberOrNone(path string, n, least, most int64) {
+	if n != 0 {
+		v.number(path, n, least, most)
+	}
+}
+
 func (v *violations) ratio(path string, r float64) {
 	if math.IsNaN(r) || r < 0 || r > 1 {
 		v.add(path, "range", "%v is out of range: use a share above 0, up to 1", r)
@@ -121,20 +147,18 @@ func (v *violations) share(path string, r float64) {
 
 func (v *violations) bounds(path string, b *capguardv1.Bounds) {
 	v.number(path+".max_message_bytes", b.GetMaxMessageBytes(), 0, 1<<31-1)
-	v.number(path+".max_header_bytes", int64(b.GetMaxHeaderBytes()), 0, 1<<24)
-	v.number(path+".max_connection_streams", int64(b.GetMaxConnectionStreams()), 0, 1<<20)
-	v.number(path+".max_connections", int64(b.GetMaxConnections()), 0, 1<<20)
-	if b.GetMaxTableBytes() != 0 {
-		v.number(path+".max_table_bytes", int64(b.GetMaxTableBytes()), 4096, 1<<20)
-	}
-	v.number(path+".max_continuation_frames", int64(b.GetMaxContinuationFrames()), 0, 1<<20)
-	v.number(path+".max_resets", int64(b.GetMaxResets()), 0, 1<<30)
-	v.number(path+".max_resets_per_second", int64(b.GetMaxResetsPerSecond()), 0, 1<<30)
-	v.number(path+".max_control_frames", int64(b.GetMaxControlFrames()), 0, 1<<30)
-	v.number(path+".max_control_frames_per_second", int64(b.GetMaxControlFramesPerSecond()), 0, 1<<30)
-	v.number(path+".max_output_bytes", int64(b.GetMaxOutputBytes()), 0, 1<<30)
-	v.number(path+".max_held_bytes", int64(b.GetMaxHeldBytes()), 0, 1<<30)
-	v.number(path+".max_buffered_bytes", b.GetMaxBufferedBytes(), 0, 1<<40)
+	v.numberOrNone(path+".max_header_bytes", int64(b.GetMaxHeaderBytes()), 1, 1<<24)
+	v.numberOrNone(path+".max_connection_streams", int64(b.GetMaxConnectionStreams()), 1, 1<<20)
+	v.numberOrNone(path+".max_connections", int64(b.GetMaxConnections()), 1, 1<<20)
+	v.numberOrNone(path+".max_table_bytes", int64(b.GetMaxTableBytes()), 4096, 1<<20)
+	v.numberOrNone(path+".max_continuation_frames", int64(b.GetMaxContinuationFrames()), 1, 1<<20)
+	v.numberOrNone(path+".max_resets", int64(b.GetMaxResets()), 1, 1<<30)
+	v.numberOrNone(path+".max_resets_per_second", int64(b.GetMaxResetsPerSecond()), 1, 1<<30)
+	v.numberOrNone(path+".max_control_frames", int64(b.GetMaxControlFrames()), 1, 1<<30)
+	v.numberOrNone(path+".max_control_frames_per_second", int64(b.GetMaxControlFramesPerSecond()), 1, 1<<30)
+	v.numberOrNone(path+".max_output_bytes", int64(b.GetMaxOutputBytes()), 1, 1<<30)
+	v.numberOrNone(path+".max_held_bytes", int64(b.GetMaxHeldBytes()), 1, 1<<30)
+	v.numberOrNone(path+".max_buffered_bytes", b.GetMaxBufferedBytes(), 1, 1<<40)
 	for field, d := range map[string]*durationpb.Duration{
 		"handshake_timeout": b.GetHandshakeTimeout(), "frame_timeout": b.GetFrameTimeout(), "write_timeout": b.GetWriteTimeout(),
 		"idle_timeout": b.GetIdleTimeout(), "ping_after": b.GetPingAfter(), "ping_timeout": b.GetPingTimeout(),
@@ -162,21 +186,27 @@ func (v *violations) backend(path string, b *capguardv1.BackendConfig) {
 	v.share(path+".retry_ratio", b.GetRetryRatio())
 	v.criticality(path+".max_criticality", b.GetMaxCriticality())
 	v.tenants(path+".tenants", b.GetTenants())
-	for i, m := range b.GetMethods() {
-		v.method(fmt.Sprintf("%s.methods[%d]", path, i), m)
-	}
+	v.targets(path, b.GetTargets())
+	v.methods(path+".methods", b.GetMethods())
 }
 
 func (v *violations) limit(path string, l *capguardv1.LimitConfig) {
 	if law := l.GetLaw(); law != "" && !slices.Contains(limit.Laws(), limit.Law(law)) {
 		v.add(path+".law", "one_of", "%q is no law: use one of %q", law, limit.Laws())
 	}
-	v.number(path+".initial", int64(l.GetInitial()), 0, 100_000)
-	v.number(path+".min", int64(l.GetMin()), 0, 100_000)
-	v.number(path+".max", int64(l.GetMax()), 0, 100_000)
 	v.number(path+".max_streams", int64(l.GetMaxStreams()), 0, 1_000_000)
-	if s := limitSettings(l); s.Min > s.Max {
+	before := len(*v)
+	v.numberOrNone(path+".initial", int64(l.GetInitial()), 1, 100_000)
+	v.numberOrNone(path+".min", int64(l.GetMin()), 1, 100_000)
+	v.numberOrNone(path+".max", int64(l.GetMax()), 1, 100_000)
+	if len(*v) > before {
+		return // what is out of range would only be told again
+	}
+	s := limitSettings(l)
+	if s.Min > s.Max {
 		v.add(path, "range", "min %d is above max %d", s.Min, s.Max)
+	} else if s.Initial < s.Min || s.Initial > s.Max {
+		v.add(path+".initial", "range", "%d is out of the bounds: use min to max, which are %d to %d", s.Initial, s.Min, s.Max)
 	}
 }
 
@@ -187,9 +217,20 @@ func (v *violations) breaker(path string, b *capguardv1.BreakerConfig) {
 	v.duration(path+".window", b.GetWindow(), time.Second, 10*time.Minute)
 	v.duration(path+".open_for", b.GetOpenFor(), 10*time.Millisecond, time.Hour)
 	v.duration(path+".probe_timeout", b.GetProbeTimeout(), 10*time.Millisecond, time.Hour)
-	v.number(path+".probes", int64(b.GetProbes()), 0, 1000)
-	if n := b.GetMinCalls(); n != 0 {
-		v.number(path+".min_calls", int64(n), 10, 1_000_000)
+	v.numberOrNone(path+".probes", int64(b.GetProbes()), 1, 1000)
+	v.numberOrNone(path+".min_calls", int64(b.GetMinCalls()), 10, 1_000_000)
+}
+
+func (v *violations) methods(path string, methods []*capguardv1.MethodConfig) {
+	seen := make(map[string]int)
+	for i, m := range methods {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		v.method(at, m)
+		if first, ok := seen[m.GetPattern()]; ok {
+			v.add(at+".pattern", "unique", "methods[%d] has the pattern %q too, and the first match counts: keep one", first, m.GetPattern())
+		} else {
+			seen[m.GetPattern()] = i
+		}
 	}
 }
 
@@ -201,8 +242,10 @@ func (v *violations) method(path string, m *capguardv1.MethodConfig) {
 	}
 	v.criticality(path+".criticality", m.GetCriticality())
 	v.criticality(path+".max_criticality", m.GetMaxCriticality())
-	if n := m.GetCost(); n != 0 {
-		v.number(path+".cost", int64(n), 1, guard.MostCost)
+	v.numberOrNone(path+".cost", int64(m.GetCost()), 1, guard.MostCost)
+	v.note(path+".pattern", proxy.CheckPattern(m.GetPattern()))
+	for _, name := range slices.Sorted(maps.Keys(m.GetOutcomes())) {
+		v.note(fmt.Sprintf("%s.outcomes[%q]", path, name), proxy.CheckOutcome(name, m.GetOutcomes()[name]))
 	}
 }
 

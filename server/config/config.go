@@ -1,8 +1,8 @@
 // Package config reads the configuration of the guard.
 //
-// The file is YAML; its schema is the message capguard.v1.Config. Decoding is strict: an unknown field, a wrong type, a value out of its
-// range is an error with file, line and column, and all errors are reported at once. What is left out gets the default that the schema
-// names. The file is bounded to 1 MiB.
+// The file is YAML; its schema is the message capguard.v1.Config. Decoding is strict: an unknown field, one that is there twice, a wrong
+// type, a value out of its range is an error with file, line and column, and all errors are reported at once. What is left out gets the
+// default that the schema names; a 0 that would count as left out is an error. The file is bounded to 1 MiB.
 //
 // What this package does not do: it opens no port and starts nothing; it does not watch the file.
 package config
@@ -12,11 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"buf.build/go/protoyaml"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
@@ -62,22 +62,29 @@ func Parse(path string, data []byte) (_ *capguardv1.Config, err error) {
 		}
 	}()
 	c := new(capguardv1.Config)
-	options := protoyaml.UnmarshalOptions{Path: path, Validator: validator{}}
+	r := new(reader)
+	options := protoyaml.UnmarshalOptions{Path: path, Validator: r, CustomUnmarshaler: r}
 	if err := options.Unmarshal(data, c); err != nil {
-		return nil, fmt.Errorf("configuration %s is wrong:\n%w", path, err)
+		return nil, fmt.Errorf("configuration %s is wrong:\n%w", path, withoutEchoes(path, err, r.found))
 	}
 	return c, nil
 }
 
-// validator lets the decoder find the line of each violation.
-type validator struct{}
-
-// Validate returns all violations in a form whose field paths the decoder understands.
-func (validator) Validate(m proto.Message) error {
-	if v := check(m.(*capguardv1.Config)); len(v) > 0 {
-		return &protovalidate.ValidationError{Violations: v}
+// withoutEchoes leaves out violations, which are the last n errors, of values that could not be read in the first place.
+func withoutEchoes(path string, err error, n int) error {
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
 	}
-	return nil
+	place := func(err error) string {
+		at, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), path), " ")
+		return at
+	}
+	errs := all.Unwrap()
+	unread := errs[:len(errs)-n]
+	return errors.Join(slices.DeleteFunc(slices.Clone(errs), func(err error) bool {
+		return !slices.Contains(unread, err) && slices.ContainsFunc(unread, func(u error) bool { return place(u) == place(err) })
+	})...)
 }
 
 // Complete fills in the defaults and checks what only the whole can tell, after the command line had its say.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	capguardv1 "github.com/capguard/capguard/gen/capguard/v1"
 	"github.com/capguard/capguard/internal/guard"
@@ -37,7 +38,24 @@ var bad = map[string][]string{
 	"not_yaml.bad.yml":      {"not_yaml.bad.yml", "yaml"},
 	"list.bad.yml":          {"list.bad.yml:1:1", "expected fields for capguard.v1.Config"},
 	"absurd_number.bad.yml": {"absurd_number.bad.yml:1:28"},
-	"many_errors.bad.yml":   {`:1:7 mode: "enforced" is no mode`, ":2:9", `"7070" is no address`, "Stock!", "failure_ratio: 1.5", "min_calls: 3", "needs targets"},
+	"zero.bad.yml": {":1:50 bounds.max_header_bytes: 0 would mean the default of 65536", ":1:70",
+		":4:22 backends[0].limit.initial: 0 would mean the default of 8: leave the field out, or write at least 1", ":4:30",
+		":4:40 backends[0].limit.max: 0 would mean the default of 1000: leave the field out, or write at least 1; to let no call pass use SetLimit",
+		":5:29 backends[0].breaker.failure_ratio: 0 would mean the default of 0.5: leave the field out, or write a share above 0", ":5:44",
+		":5:61 backends[0].breaker.min_calls: 0 would mean the default of 20: leave the field out, or write at least 10", ":5:72",
+		":8:37 backends[0].tenants[0].weight: 0 would mean the default of 1: leave the field out, or write at least 0.01", ":9:46"},
+	"key_twice.bad.yml": {":1:7 mode: it is written twice, in line 1 and in line 9", ":4:23 backends[0].queue.max_wait: it is written twice",
+		`:6:54 backends[0].methods[0].outcomes["UNKNOWN"]: it is written twice`, ":7:12 backends[0].limit: it is written twice, in line 7 and in line 8"},
+	"itself.bad.yml":      {`:4:15 backends[0].targets[0]: "dns:///localhost:7070" is the data port of the guard itself`, ":4:40", "admin port of the guard itself"},
+	"same_target.bad.yml": {`:4:9 backends[0].targets[1]: targets[0] is the same address "localhost:9000"`, ":6:9", "missing port"},
+	"same_route.bad.yml": {`:5:5 backends[1]: without routes all calls are its, and backends[0].routes[1] has the route "*" too`,
+		`:9:14 backends[2].routes[0]: backends[0].routes[0] has the route "/shop.Stock/*" too`, `:9:29`, `"shop" does not begin with a slash`},
+	"same_pattern.bad.yml": {`:6:18 backends[0].methods[2].pattern: methods[0] has the pattern "/shop.Stock/*" too`},
+	"initial.bad.yml":      {":4:22", "8 is out of the bounds: use min to max, which are 20 to 1000", ":8:34", "2000 is out of the bounds"},
+	"bad_pattern.bad.yml": {`:4:18 backends[0].methods[0].pattern: pattern "shop" does not begin with a slash`, `:6:16`, `"FOO" is no status code`,
+		`:7:20`, `"good" is no outcome`, ":8:22", `:9:9`},
+	"told_once.bad.yml":   {":3:18 integer is too large", ":3:35 invalid integer", ":4:30 invalid float", ":4:44 integer is too large"},
+	"many_errors.bad.yml": {`:1:7 mode: "enforced" is no mode`, ":2:9", `"7070" is no address`, "Stock!", "failure_ratio: 1.5", "min_calls: 3", "needs targets"},
 }
 
 func TestBadFilesAreRefusedWithTheirPlace(t *testing.T) {
@@ -57,6 +75,74 @@ func TestBadFilesAreRefusedWithTheirPlace(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The files that show one fault each line say nothing else.
+func TestBadFilesAreToldOnce(t *testing.T) {
+	for file, want := range map[string]int{
+		"zero": 11, "key_twice": 4, "itself": 2, "same_target": 2, "same_route": 3, "same_pattern": 1, "initial": 2, "bad_pattern": 5, "told_once": 4,
+		"min_above_max": 1,
+	} {
+		_, err := config.Load("testdata/" + file + ".bad.yml")
+		if got := strings.Count(err.Error(), "testdata/") - 1; got != want {
+			t.Errorf("%s has %d errors, want %d: %v", file, got, want, err)
+		}
+	}
+}
+
+// TestZeroIsHonouredOrRefused: a number is optional, so that 0 is a value, or 0 is refused; but for the one whose default is 0.
+func TestZeroIsHonouredOrRefused(t *testing.T) {
+	numbers := 0
+	var visit func(d protoreflect.MessageDescriptor)
+	visit = func(d protoreflect.MessageDescriptor) {
+		for i := range d.Fields().Len() {
+			f := d.Fields().Get(i)
+			switch f.Kind() {
+			case protoreflect.MessageKind:
+				if !f.IsMap() && f.Message().FullName() != "google.protobuf.Duration" {
+					visit(f.Message())
+				}
+			case protoreflect.BoolKind, protoreflect.StringKind:
+			default:
+				numbers++
+				if refused := config.RefusesZero(f); refused == (f.HasPresence() || f.Name() == "max_message_bytes") {
+					t.Errorf("%s: 0 is refused: %v", f.FullName(), refused)
+				}
+			}
+		}
+	}
+	visit((*capguardv1.Config)(nil).ProtoReflect().Descriptor())
+	if numbers < 20 {
+		t.Errorf("only %d numbers were found", numbers)
+	}
+}
+
+func TestNoBackendIsTheGuardItself(t *testing.T) {
+	for _, tt := range []struct {
+		listen, target string
+		itself         bool
+	}{
+		{"", "127.0.0.1:7070", true},
+		{"", "localhost:7071", true},
+		{"", "dns:///127.0.0.1:7071", true},
+		{"", "[::1]:7070", false},
+		{"", "127.0.0.2:7070", false},
+		{"", "10.0.0.1:7070", false},
+		{"127.0.0.1:7072", "127.0.0.1:7070", false},
+		{"127.0.0.1:7072", "0.0.0.0:7072", true},
+		{":7072", "[::1]:7072", true},
+		{"[::]:7072", "127.0.0.3:7072", true},
+		{"0.0.0.0:7072", "10.0.0.1:7072", false},
+		{"[::1]:7072", "[0:0::1]:7072", true},
+		{"guard.internal:7072", "dns:///Guard.internal:7072", true},
+		{"unix:/run/guard.sock", "unix:///run/guard.sock", true},
+		{"unix:/run/guard.sock", "unix:/run/stock.sock", false},
+	} {
+		err := config.Complete(&capguardv1.Config{Listen: tt.listen, Backends: []*capguardv1.BackendConfig{{Targets: []string{tt.target}}}})
+		if itself := err != nil && strings.Contains(err.Error(), "of the guard itself"); itself != tt.itself || err != nil && !itself {
+			t.Errorf("listen %q, target %q: %v", tt.listen, tt.target, err)
+		}
 	}
 }
 
