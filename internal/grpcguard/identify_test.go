@@ -138,7 +138,7 @@ func TestOutcome(t *testing.T) {
 	want := map[codes.Code]guard.Outcome{
 		codes.OK: guard.Success, codes.InvalidArgument: guard.Success, codes.NotFound: guard.Success, codes.AlreadyExists: guard.Success,
 		codes.PermissionDenied: guard.Success, codes.Unauthenticated: guard.Success, codes.FailedPrecondition: guard.Success,
-		codes.Aborted: guard.Success, codes.OutOfRange: guard.Success, codes.Unimplemented: guard.Success,
+		codes.Aborted: guard.Success, codes.OutOfRange: guard.Success, codes.Unimplemented: guard.Missing,
 		codes.DeadlineExceeded: guard.Overload, codes.Unavailable: guard.Overload, codes.ResourceExhausted: guard.Overload,
 		codes.Internal: guard.Failure, codes.Unknown: guard.Failure, codes.DataLoss: guard.Failure, codes.Canceled: guard.Failure,
 		99: guard.Failure,

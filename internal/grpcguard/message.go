@@ -25,6 +25,9 @@ func (v *variables) appendMessage(b []byte, r guard.Reason) []byte {
 		b = v.appendFigures(quoted(b, "back-end ", v[backend], " is short of capacity"))
 		return joined(b, ") and this is a retry (attempt ", v[attempt], "); do not retry")
 	case guard.LimitReached:
+		if v[limit] == "0" {
+			return v.appendAdvice(quoted(b, "back-end ", v[backend], " takes no such call: the limit is 0; "))
+		}
 		b = v.appendFigures(quoted(b, "back-end ", v[backend], " is full"))
 		return v.appendAdvice(append(v.appendThreshold(b), ") and so is the line before it; "...))
 	case guard.QueueTimeout:

@@ -195,6 +195,19 @@ func BenchmarkRefusal(b *testing.B) {
 	_, _ = st, trailer
 }
 
+// Story: an operator had set the limit to 0, and callers were told that the back-end was full and so was a line that there was not.
+func TestARefusalAtLimit0(t *testing.T) {
+	d, c := refused(guard.LimitReached)
+	d.Limit, d.InFlight, d.Queued, d.RetryAfter = 0, 0, 0, grpcguard.Never
+	st, _ := grpcguard.Refusal(d, c, "stock")
+	if want := `back-end "stock" takes no such call: the limit is 0; do not retry`; st.Message() != want {
+		t.Errorf("%q, want %q", st.Message(), want)
+	}
+	if got, _ := grpcguard.Recognize(st); got.Metadata["limit"] != "0" {
+		t.Errorf("metadata are %v", got.Metadata)
+	}
+}
+
 // Who is refused for want of capacity learns how full it is and how critical calls have to be, by program as well as by eye.
 func TestARefusalForWantOfCapacityCarriesTheFiguresBehindIt(t *testing.T) {
 	for _, r := range []guard.Reason{guard.LimitReached, guard.QueueTimeout, guard.RetryBudgetExhausted} {

@@ -73,4 +73,8 @@ const (
 	Overload
 	// Failure is a fault: a failure for the breaker, no sample for the limit.
 	Failure
+	// Missing is a Success that says that there is no such method: nothing is learned of that, whose name its caller may have invented.
+	Missing
+	// Abandoned tells as little as Ignored, but the back-end had the call when its caller left, and may work on.
+	Abandoned
 )

@@ -14,7 +14,7 @@ const maxEvents = 360
 // calm is the state of a breaker in which time alone changes nothing.
 const calm = breaker.Closed
 
-// Event is a change of state worth a log line: of the breaker, the limit, the mode.
+// Event is a change of state worth a log line: of the breaker, the limit, the mode, the bounds.
 type Event struct {
 	Time   time.Time
 	Kind   EventKind
@@ -34,6 +34,7 @@ const (
 	BreakerChanged EventKind = "breaker"
 	LimitChanged   EventKind = "limit"
 	ModeChanged    EventKind = "mode"
+	BoundsChanged  EventKind = "bounds" // those that were set for the limit, whether it moved or not, and for open streams
 )
 
 // events are the changes that nobody has taken yet, and the last ones for whoever asks.

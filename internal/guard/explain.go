@@ -96,7 +96,7 @@ func (g *Guard) Explain(c Call) (e Explanation, ok bool) {
 	a.feature = g.features.byName[c.Feature]
 	e = Explanation{
 		Status: g.statusLocked(at), Settings: g.settings, Stream: a.stream, Need: a.need(), Short: g.shortLocked(at),
-		Threshold: g.classes.threshold(), Totals: m.totals, Changes: g.events.past.newest(),
+		Threshold: g.classes.threshold(), Totals: *m.totals, Changes: g.events.past.newest(),
 	}
 	if a.feature != nil && a.feature.flagged {
 		e.Feature = a.feature.setting

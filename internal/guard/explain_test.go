@@ -179,13 +179,13 @@ func TestTheLastChangesStay(t *testing.T) {
 				r.Errorf("no reason for %+v", c)
 			}
 		}
-		if kinds[guard.LimitChanged] != 20 || kinds[guard.ModeChanged] != 1 || len(changes) != 21 {
+		if kinds[guard.LimitChanged] != 20 || kinds[guard.BoundsChanged] != 20 || kinds[guard.ModeChanged] != 1 || len(changes) != 41 {
 			r.Errorf("the changes are %v", kinds)
 		}
 		if first := changes[0]; first.To != "59" || first.Actor != "bert" {
 			r.Errorf("the newest is %+v", first)
 		}
-		if last := changes[20]; last.Kind != guard.ModeChanged || last.Reason != "is it us?" || last.Actor != "anna" {
+		if last := changes[40]; last.Kind != guard.ModeChanged || last.Reason != "is it us?" || last.Actor != "anna" {
 			r.Errorf("the oldest is %+v", last)
 		}
 	})

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,47 +205,5 @@ func TestWaiterMeetsANewSwitch(t *testing.T) {
 		p.Done(guard.Success)
 		synctest.Wait()
 		r.inFlight(0, 0)
-	})
-}
-
-func TestMethodsAreBounded(t *testing.T) {
-	inBubble(t, fixed(10), func(r rig) {
-		for i := range 1500 {
-			c := guard.Call{Method: fmt.Sprint("/invented.Service/", i)}
-			p := r.pass(c)
-			if i >= 1000 {
-				p.MethodStreams() // teaches nothing of the others
-			}
-			p.Done(guard.Success)
-		}
-		got := r.Methods()
-		if last := got[len(got)-1]; len(got) != 1001 || last.Method != "other" || last.Totals.Succeeded != 500 {
-			t.Errorf("%d methods, the last is %+v", len(got), last)
-		}
-		r.pass(guard.Call{Method: "/late.Service/Unary"})
-		r.inFlight(1, 0)
-	})
-}
-
-// Invented names keep real methods out for a minute, not for ever; nor do they take more memory than their number allows.
-func TestInventedMethodsMakeRoom(t *testing.T) {
-	inBubble(t, fixed(10), func(r rig) {
-		r.run(1, guard.Call{Method: "/" + strings.Repeat("long", 10_000)}, 0, guard.Success)
-		r.run(1, guard.Call{Method: "/not/text\xff"}, 0, guard.Success)
-		for i := range 1500 {
-			r.run(1, guard.Call{Method: fmt.Sprint("/invented.Service/", i)}, 0, guard.Success)
-		}
-		late := guard.Call{Method: "/late.Service/Call"}
-		sleep(45 * time.Second)
-		r.run(1, late, 0, guard.Success)
-		sleep(45 * time.Second)
-		r.run(1, late, 0, guard.Success)
-		want := []guard.MethodStatus{
-			{Method: "/late.Service/Call", Totals: guard.Totals{Admitted: 1, Succeeded: 1}},
-			{Method: "other", Totals: guard.Totals{Admitted: 1503, Succeeded: 1503}},
-		}
-		if got := r.Methods(); !slices.Equal(got, want) {
-			t.Errorf("%d methods, the first are %+v", len(got), got[:min(2, len(got))])
-		}
 	})
 }

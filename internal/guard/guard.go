@@ -45,6 +45,9 @@
 // # Outcomes
 //
 // Done feeds limit, endpoint and breaker with what the answer told and the time from the permit on; waiting and refusals are in no sample.
+// A call that was abandoned, or had less time than such calls usually take, tells of its caller, and nothing of the back-end; but that may
+// work on, so its slot is kept for as long as a typical call would have had it.
+//
 // The life of a stream is no sample of latency: its success is told when it is answered, so that a probe that becomes a long stream holds
 // up nobody. A stream that breaks after that counts as one more failure, unless the breaker changed since it was admitted or the stream
 // had only reached its own deadline.
@@ -200,15 +203,18 @@ func (g *Guard) Configure(s Settings, actor, reason string) {
 	defer g.unlock()
 	at := g.clock()
 	now := g.now(at)
-	from := g.settings.Mode
+	from := g.settings
 	g.settings = s
 	g.breaker.Configure(s.Breaker, now)
 	g.shareLocked(now)
 	for _, l := range g.lines() {
 		l.Configure(s.Queue)
 	}
-	if from != s.Mode {
-		g.events.add(Event{Time: now, Kind: ModeChanged, From: from.String(), To: s.Mode.String(), Reason: reason, Actor: actor})
+	if from.Mode != s.Mode {
+		g.events.add(Event{Time: now, Kind: ModeChanged, From: from.Mode.String(), To: s.Mode.String(), Reason: reason, Actor: actor})
+	}
+	if from.Bounds() != s.Bounds() {
+		g.events.add(Event{Time: now, Kind: BoundsChanged, From: from.Bounds(), To: s.Bounds(), Reason: reason, Actor: actor})
 	}
 	g.noteLocked(now, actor)
 	g.dispatchLocked(at)

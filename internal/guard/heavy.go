@@ -29,7 +29,7 @@ func (g *Guard) passLocked(a ask) bool {
 	if !slices.ContainsFunc(g.pool, func(e *Endpoint) bool { return e.room(1, false, a.now) }) {
 		return false
 	}
-	it, ok := g.line.NextFit(a.now, func(w *waiter) bool { return !g.heavyLocked(g.methods.find(w.call.Method, a.at)) })
+	it, ok := g.line.NextFit(a.now, func(w *waiter) bool { return !g.heavyLocked(g.methods.known(w.call.Method)) })
 	if !ok {
 		return false
 	}

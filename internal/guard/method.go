@@ -1,17 +1,20 @@
 package guard
 
 import (
-	"maps"
+	"container/list"
 	"strings"
 	"time"
 	"unicode/utf8"
 )
 
 const (
-	// maxMethods and maxMethodName bound the table of methods: their names come from callers.
-	maxMethods    = 1000
+	// MaxMethods is how many methods a guard tells apart, as their names come from callers. Methods lists one more when others, or what
+	// they counted before they made room, count together.
+	MaxMethods    = 1000
 	maxMethodName = 256 // bytes
-	// methodsRest is how long a method must have been idle to make room in a full table.
+	// maxProven is how many of them may be proven: a place is left to those that still have to be.
+	maxProven = MaxMethods - 1
+	// methodsRest is how long a proven method must have been idle to give way to another one.
 	methodsRest = time.Minute
 	// other names what is counted together beyond a bound.
 	other = "other"
@@ -25,88 +28,115 @@ const (
 // method is what is known of one method.
 type method struct {
 	name    string
-	totals  Totals
-	gone    bool // swept: what it counts counts as other
-	streams bool // its back-end has shown it to be a streaming method
+	totals  *Totals       // those of other, once the method is gone
+	place   *list.Element // in the order of the last calls; nil: it is other, or gone from the table
+	proven  bool          // the back-end has shown to have such a method
+	streams bool          // its back-end has shown it to be a streaming method
 	service median
-	spent   spent                  // by its successes
-	last    time.Duration          // instant of the last call
-	noted   [reasons]time.Duration // when the journal last had news of it, by reason
+	spent   spent         // by its successes
+	last    time.Duration // instant of the last call
+	noted   *noted        // those of other, if it came to a full table and is not proven: names without end would be news without end
 }
 
-// methods is a bounded table; what does not fit counts as other.
+// noted is when the journal last had news, by reason.
+type noted [reasons]time.Duration
+
+// methods is a bounded table; what does not fit counts as other. A full table forgets the unproven method that was not called for longest:
+// invented names, however many, push out each other and never a method that exists. What a forgotten one counted counts as other, and so
+// does what its calls in flight come to; the first of them that succeeds brings it back.
 type methods struct {
-	byName map[string]*method
-	other  *method
-	latest *method // the one that was found last: a flood is of few methods
-	swept  time.Duration
+	byName           map[string]*method
+	unproven, proven list.List // of *method, by the last call
+	other            *method
+	latest           *method // the one that was found last: a flood is of few methods
 }
 
 func newMethods() methods {
-	others := &method{name: other}
+	others := &method{name: other, totals: new(Totals), noted: new(noted)}
 	return methods{byName: map[string]*method{}, other: others, latest: others}
 }
 
 func (t *methods) find(name string, at time.Duration) *method {
 	m := t.latest
-	if m.name != name || m.gone {
-		m = t.look(name, at)
+	if m.name != name || m.place == nil {
+		m = t.look(name)
 		t.latest = m
 	}
 	m.last = at
 	return m
 }
 
-func (t *methods) look(name string, at time.Duration) *method {
+// known is find for those who only look: it adds nothing.
+func (t *methods) known(name string) *method {
 	if m, ok := t.byName[name]; ok {
 		return m
 	}
-	return t.add(name, at)
+	return t.other
 }
 
-func (t *methods) add(name string, at time.Duration) *method {
-	if len(t.byName) >= maxMethods {
-		t.sweep(at)
+func (t *methods) look(name string) *method {
+	if m, ok := t.byName[name]; ok {
+		t.order(m).MoveToBack(m.place)
+		return m
 	}
-	if len(t.byName) >= maxMethods || len(name) > maxMethodName || !utf8.ValidString(name) {
+	if len(name) > maxMethodName || !utf8.ValidString(name) {
 		return t.other
 	}
-	name = strings.Clone(name) // not to hold on to the headers that it is a part of
-	m := &method{name: name}
-	t.byName[name] = m
+	news := t.other.noted
+	if len(t.byName) >= MaxMethods {
+		t.forget(&t.unproven)
+	} else {
+		news = new(noted)
+	}
+	return t.add(&method{name: strings.Clone(name), totals: new(Totals), noted: news}) // not to hold on to the headers that it is a part of
+}
+
+func (t *methods) add(m *method) *method {
+	m.place = t.unproven.PushBack(m)
+	t.byName[m.name] = m
 	return m
 }
 
-// sweep forgets methods that nobody calls any more, so that invented names do not keep the real ones out for ever. What they counted counts
-// as other.
-func (t *methods) sweep(at time.Duration) {
-	if at-t.swept < sweepEvery {
-		return
+func (t *methods) order(m *method) *list.List {
+	if m.proven {
+		return &t.proven
 	}
-	t.swept = at
-	maps.DeleteFunc(t.byName, func(_ string, m *method) bool {
-		idle := at-m.last > methodsRest
-		if idle {
-			t.other.totals.add(&m.totals)
-			m.gone = true
-		}
-		return idle
-	})
+	return &t.unproven
 }
 
-// counts returns where the calls of m count.
-func (t *methods) counts(m *method) *Totals {
-	if m.gone {
-		m = t.other
+// forget makes room for one, by that of an order that was not called for longest.
+func (t *methods) forget(order *list.List) {
+	m := order.Remove(order.Front()).(*method)
+	delete(t.byName, m.name)
+	t.other.totals.add(m.totals)
+	m.totals, m.noted, m.place, m.proven = t.other.totals, t.other.noted, nil, false
+}
+
+// prove takes in that the back-end has the method of a call, and returns where to learn from that call. Where too many are proven already,
+// and none of them is at rest, the method stays unproven.
+func (t *methods) prove(m *method, at time.Duration) *method {
+	if m.proven || m == t.other {
+		return m
 	}
-	return &m.totals
+	if m.place == nil {
+		return t.prove(t.find(m.name, at), at)
+	}
+	if t.proven.Len() == maxProven {
+		if at-t.proven.Front().Value.(*method).last <= methodsRest {
+			return m
+		}
+		t.forget(&t.proven)
+	}
+	t.unproven.Remove(m.place)
+	m.proven, m.noted, m.place = true, new(noted), t.proven.PushBack(m)
+	return m
 }
 
 // totals returns what all methods have counted together.
 func (t *methods) totals() (sum Totals) {
-	sum = t.other.totals
+	sum = *t.other.totals
 	for _, m := range t.byName {
-		sum.add(&m.totals)
+		sum.add(m.totals)
 	}
 	return sum
 }

@@ -199,6 +199,7 @@ func (p Permit) MethodStreams() {
 	p.g.mu.Lock()
 	defer p.g.unlock()
 	if s := p.g.permits.find(p); s != nil && s.method != p.g.methods.other { // which is of many kinds
+		s.method = p.g.methods.prove(s.method, p.g.clock())
 		s.method.streams = true
 		s.method.spent.last = p.g.clock()
 	}
@@ -254,7 +255,10 @@ func (g *Guard) doneLocked(p Permit, o Outcome) {
 
 func (g *Guard) countLocked(s *slot, o Outcome, at time.Duration) {
 	g.past.keep(&g.methods, at)
-	*g.methods.counts(s.method).of(o)++
+	*s.method.totals.of(o)++
+	if o == Success {
+		s.method = g.methods.prove(s.method, at)
+	}
 	if !s.stream {
 		g.flow.at(at).ended++
 	}
@@ -264,12 +268,19 @@ func (g *Guard) countLocked(s *slot, o Outcome, at time.Duration) {
 func (g *Guard) teachLocked(s *slot, o Outcome, now time.Time) {
 	at := now.Sub(g.start)
 	took := at - s.at
+	if !s.stream && o == Overload && s.expired(at) && g.hastyLocked(s) {
+		o = Abandoned
+	}
+	served := o == Success
+	if o == Missing {
+		o = Success
+	}
 	s.tellEndpoint(o, at)
 	switch {
 	case !s.stream:
 		g.breaker.Done(s.ticket, o.forBreaker(), took, now)
 		g.releaseLocked(s, s.forLimit(o, at), took, now)
-		if o == Success && s.method != g.methods.other {
+		if served && s.method != g.methods.other {
 			s.method.service.learn(took, at)
 			g.spentLocked(s.method, took, at)
 		}
@@ -280,6 +291,24 @@ func (g *Guard) teachLocked(s *slot, o Outcome, now time.Time) {
 		g.breaker.Done(ticket, breaker.Failure, 0, now)
 	}
 }
+
+// hastyLocked tells whether a call that expired says more of its caller than of the back-end: it had less time than calls of its method, or
+// while that is not known all calls, usually take. Who asks for the impossible must not open the breaker for the others.
+func (g *Guard) hastyLocked(s *slot) bool {
+	usual := &s.method.spent
+	if usual.n < minSamples {
+		usual = &g.spent
+	}
+	least := unknownCall.Seconds()
+	if usual.n >= minSamples {
+		least = usual.mean
+	}
+	return (s.deadline - s.at).Seconds() < least
+}
+
+// unknownCall is how long a call takes at least as long as nothing is known of any: a network and some work. A caller who gives less would
+// else open the breaker of a guard that was just started, and keep everybody out who could show better.
+const unknownCall = 10 * time.Millisecond
 
 // tellEndpoint tells the endpoint how the call ended there, and of a unary one how long it took.
 func (s *slot) tellEndpoint(o Outcome, at time.Duration) {
@@ -310,10 +339,15 @@ func (o Outcome) forBreaker() breaker.Result {
 
 // forLimit returns what an outcome is for the limit. A call that ran out of time may still be worked on.
 func (s *slot) forLimit(o Outcome, at time.Duration) limit.Result {
-	if o == Overload && s.deadline > 0 && at >= s.deadline-min((s.deadline-s.at)/10, mostSlack) {
+	if o == Overload && s.expired(at) {
 		return limit.TimedOut
 	}
 	return o.forLimit()
+}
+
+// expired tells whether a call that ends now has run out of time.
+func (s *slot) expired(at time.Duration) bool {
+	return s.deadline > 0 && at >= s.deadline-min((s.deadline-s.at)/10, mostSlack)
 }
 
 // mostSlack is how long before its deadline a call that ended as an overload may have run out of time: its caller's clock may strike first.
@@ -327,6 +361,8 @@ func (o Outcome) forLimit() limit.Result {
 		return limit.Overload
 	case Failure:
 		return limit.Failure
+	case Abandoned:
+		return limit.Abandoned
 	}
 	return limit.Ignored
 }

@@ -65,7 +65,7 @@ func (e *Endpoint) learnLocked(o Outcome, took, at time.Duration) {
 		e.pause = 0
 	case o == Success && !e.slow(took.Seconds()):
 		e.probe = at
-	case o != Ignored:
+	case o == Overload || o == Failure:
 		e.pause = min(max(2*e.pause, firstPause), longestPause)
 		e.probe = at + e.pause
 	}

@@ -49,7 +49,7 @@ const reasons = int(Canceled) + 1
 // of returns the counter of an outcome.
 func (t *Totals) of(o Outcome) *uint64 {
 	switch o {
-	case Success:
+	case Success, Missing:
 		return &t.Succeeded
 	case Overload:
 		return &t.Overloaded
@@ -213,10 +213,10 @@ func (g *Guard) Methods() []MethodStatus {
 	defer g.mu.Unlock()
 	list := make([]MethodStatus, 0, len(g.methods.byName)+1)
 	for _, m := range g.methods.byName {
-		list = append(list, MethodStatus{Method: m.name, Totals: m.totals})
+		list = append(list, MethodStatus{Method: m.name, Totals: *m.totals})
 	}
-	if others := g.methods.other; others.totals != (Totals{}) {
-		list = append(list, MethodStatus{Method: others.name, Totals: others.totals})
+	if others := g.methods.other; *others.totals != (Totals{}) {
+		list = append(list, MethodStatus{Method: others.name, Totals: *others.totals})
 	}
 	slices.SortFunc(list, func(a, b MethodStatus) int { return cmp.Compare(a.Method, b.Method) })
 	return list

@@ -8,6 +8,7 @@ import (
 	"github.com/capguard/capguard/internal/grpcguard"
 	"github.com/capguard/capguard/internal/guard"
 	"github.com/capguard/capguard/internal/guard/breaker"
+	"github.com/capguard/capguard/internal/guard/limit"
 	"github.com/capguard/capguard/server/proxy"
 )
 
@@ -41,29 +42,38 @@ func (s *guardService) renderLocked(b *proxy.Backend) *capguardv1.Backend {
 		Routes:        b.Routes(),
 		DoubleReturns: int64(min(st.DoubleReturns, 1<<62)),
 	}
-	v.Limit.Actor = s.ownerLocked(b)
+	o := s.ownerLocked(b)
+	v.Limit.Actor = o.actor
+	v.Limit.Reason += o.words()
 	return v
 }
 
-// ownerLocked returns who set the bounds in force; "" is the configuration.
-func (s *guardService) ownerLocked(b *proxy.Backend) string {
+// ownerLocked returns who set the bounds in force; nobody is the configuration.
+func (s *guardService) ownerLocked(b *proxy.Backend) owner {
 	if o, ok := s.owners[b.Name()]; ok {
 		if g := b.Guard().Settings(); o.limit == g.Limit && o.maxStreams == g.MaxStreams {
-			return o.actor
+			return o
 		}
 	}
-	return ""
+	return owner{}
+}
+
+func (s *guardService) owner(b *proxy.Backend) owner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ownerLocked(b)
 }
 
 // ownLocked remembers who set bounds, if it was bounds that changed.
-func (s *guardService) ownLocked(b *proxy.Backend, old, next guard.Settings, actor string) {
+func (s *guardService) ownLocked(b *proxy.Backend, old, next guard.Settings, o owner) {
 	if old.Limit == next.Limit && old.MaxStreams == next.MaxStreams {
 		return
 	}
 	if s.owners == nil {
 		s.owners = map[string]owner{}
 	}
-	s.owners[b.Name()] = owner{next.Limit, next.MaxStreams, actor}
+	o.limit, o.maxStreams = next.Limit, next.MaxStreams
+	s.owners[b.Name()] = o
 }
 
 // preview returns v as it would be under g.
@@ -117,9 +127,17 @@ func renderLimit(st guard.Status) *capguardv1.Limit {
 		Max:        int32(st.Limit.Max),
 		MaxStreams: int32(st.MaxStreams),
 		Law:        string(st.Limit.Law),
-		Reason:     st.Limit.Reason,
+		Reason:     limitReason(st.Limit),
 		ChangeTime: renderTime(st.Limit.Changed),
 	}
+}
+
+// limitReason tells why the limit is what it is. A limit of 0 is nobody's finding.
+func limitReason(s limit.Status) string {
+	if s.Max == 0 {
+		return "max is 0: no call may pass"
+	}
+	return s.Reason
 }
 
 // renderRates turns counts over a span into rates; over no time at all there are none.

@@ -16,10 +16,7 @@ import (
 	"github.com/capguard/capguard/internal/guard"
 )
 
-const (
-	defaultDecisions = 10 // a second
-	maxTenant        = 128
-)
+const defaultDecisions = 10 // a second
 
 // WatchDecisions looks often for what its Watcher was told, and sends it. A slow watcher holds up nobody: what it has no room for is
 // skipped and counted.
@@ -75,8 +72,8 @@ func parseWatch(req *capguardv1.WatchDecisionsRequest) (f guard.Filter, perSecon
 			return f, 0, invalid("feature", "%.100q is no flag id; it can match no call", req.GetFeature())
 		}
 	}
-	if len(f.Tenant) > maxTenant {
-		return f, 0, invalid("tenant", "has %d bytes; no tenant has more than %d", len(f.Tenant), maxTenant)
+	if f.Tenant != "" && !grpcguard.IsTenant(f.Tenant) {
+		return f, 0, invalid("tenant", "%.100q is no name of a tenant, 1 to 128 bytes of printable text; it can match no call", f.Tenant)
 	}
 	if req.GetMethod() != "" {
 		if f.Method, err = parseMethod("method", req.GetMethod()); err != nil {
@@ -109,6 +106,13 @@ func parseReason(name string) (guard.Reason, error) {
 		names = append(names, grpcguard.ReasonName(r))
 	}
 	return guard.None, invalid("reason", "%.100q is none of %s", name, strings.Join(names, ", "))
+}
+
+func tooManyViewers() error {
+	return fault{
+		code: codes.ResourceExhausted, reason: reasonTooManyWatchers,
+		message: fmt.Sprintf("the back-ends are watched by %d, as many as may; end another watch, or ask ListBackends", maxViewers),
+	}.err()
 }
 
 func tooManyWatchers(backend string) error {

@@ -193,6 +193,9 @@ func TestWatchDecisionsRefusals(t *testing.T) {
 			wantViolation(r, try(req), field)
 		}
 		wantViolation(r, try(&capguardv1.WatchDecisionsRequest{MaxPerSecond: -1}), "max_per_second")
+		for _, tenant := range []string{"a\nb", "\x00", "a\u2028b"} { // Story: such a watch was opened, and no call could ever match it.
+			wantViolation(r, try(&capguardv1.WatchDecisionsRequest{Tenant: tenant}), "tenant")
+		}
 		err := try(&capguardv1.WatchDecisionsRequest{Reason: "TIRED"})
 		for reason := guard.FeatureOff; reason <= guard.Canceled; reason++ {
 			contains(r, err.Error(), grpcguard.ReasonName(reason))

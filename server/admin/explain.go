@@ -56,7 +56,7 @@ func (s *guardService) explainMethod(req *capguardv1.ExplainRequest) (*capguardv
 	if !ok {
 		return nil, methodNotFound(method, b)
 	}
-	resp := renderExplanation(b, call, e)
+	resp := s.renderExplanation(b, call, e)
 	resp.Decisions = renderRefusals(b, guard.Filter{Method: method}, explainedCalls)
 	return resp, nil
 }
@@ -83,19 +83,21 @@ func parseFeature(b *proxy.Backend, name string) (string, error) {
 	if slices.Contains(names, feature) {
 		return feature, nil
 	}
-	return "", unseen{reasonFlagNotFound, "feature", feature, flagInfo(feature)}.err(slices.Values(names))
+	return "", unseen{reason: reasonFlagNotFound, what: "feature", name: feature, detail: flagInfo(feature)}.err(slices.Values(names))
 }
 
 func methodNotFound(method string, b *proxy.Backend) error {
+	known := b.Guard().Methods()
 	names := func(yield func(string) bool) {
-		for _, m := range b.Guard().Methods() {
+		for _, m := range known {
 			if !yield(m.Method) {
 				return
 			}
 		}
 	}
 	return unseen{
-		reasonMethodNotFound, "method", method, &errdetails.ResourceInfo{ResourceType: "method", ResourceName: method},
+		reason: reasonMethodNotFound, what: "method", name: method, full: len(known) > guard.MaxMethods,
+		detail: &errdetails.ResourceInfo{ResourceType: "method", ResourceName: method},
 	}.err(names)
 }
 
@@ -103,11 +105,16 @@ func methodNotFound(method string, b *proxy.Backend) error {
 type unseen struct {
 	reason, what, name string
 	detail             *errdetails.ResourceInfo
+	full               bool // calls with the name may have been seen all the same
 }
 
 func (u unseen) err(candidates iter.Seq[string]) error {
 	f := fault{code: codes.NotFound, reason: u.reason, metadata: map[string]string{u.what: u.name}, detail: u.detail}
 	f.message = fmt.Sprintf("no call with the %s %q was seen, so there is nothing to explain", u.what, u.name)
+	if u.full {
+		f.message = fmt.Sprintf("nothing is known of the %s %q, and the table of them is full: either no call with it was seen, or it made room "+
+			"for others because none of its calls was answered well", u.what, u.name)
+	}
 	if nearest := featureflags.Nearest(u.name, candidates); len(nearest) > 0 {
 		f.metadata["nearest"] = strings.Join(nearest, ",")
 		f.message += "; did you mean " + quoted(nearest) + "?"
@@ -154,7 +161,7 @@ func (s *guardService) explainLast(ds []*capguardv1.Decision) (*capguardv1.Expla
 	call := b.Call(last.GetMethod())
 	call.Feature = last.GetFeature()
 	if e, ok := b.Guard().Explain(call); ok {
-		resp = renderExplanation(b, call, e)
+		resp = s.renderExplanation(b, call, e)
 	}
 	verb := "was refused"
 	if last.GetObserved() {

@@ -192,14 +192,34 @@ func TestExplainTellsOfChanges(t *testing.T) {
 			r.Fatal(err)
 		}
 		changes := r.explainMethod("recs").GetChanges()
-		want(r, "changes", len(changes), 2)
+		want(r, "changes", len(changes), 3)
 		got := map[string]string{}
 		for _, c := range changes {
 			got[c.GetKind()] = fmt.Sprint(c.GetFrom(), " to ", c.GetTo(), " by ", c.GetActor(), " at ", cmp.Or(c.GetEndpoint(), "all"))
 			want(r, "reason of "+c.GetKind()+" is missing", c.GetReason() == "", false)
 		}
 		want(r, "limit", got["limit"], "8 to 5 by anna at 127.0.0.1:9")
+		want(r, "bounds", got["bounds"],
+			"min 1, max 1000, max_streams 1000 to min 1, max 5, max_streams 1000 by anna at all")
 		want(r, "mode", got["mode"], "enforce to observe by bert at all")
+	})
+}
+
+// Story: invented names filled the table of methods, and Explain said of a method with 200 calls that none was seen.
+func TestExplainTellsThatTheTableIsFull(t *testing.T) {
+	inBubble(t, parts{}, func(r *rig) {
+		ask := func() string {
+			_, err := r.guards.Explain(r.Context(), &capguardv1.ExplainRequest{Subject: &capguardv1.ExplainRequest_Method{Method: get}})
+			return wantError(r, err, codes.NotFound, "METHOD_NOT_FOUND").Message()
+		}
+		for i := range 1001 {
+			if i == 1000 {
+				contains(r, ask(), "no call with the method \"/shop.Shop/Get\" was seen")
+			}
+			p, _ := r.guard.Admit(r.Context(), guard.Call{Method: fmt.Sprint("/invented.Service/", i)})
+			p.Done(guard.Ignored)
+		}
+		contains(r, ask(), "the table of them is full", "either no call with it was seen", "made room")
 	})
 }
 

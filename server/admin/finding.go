@@ -23,7 +23,8 @@ var ruleWords = map[capguardv1.Rule_Kind]string{
 }
 
 // renderExplanation returns what e says, without refusals on record.
-func renderExplanation(b *proxy.Backend, c guard.Call, e guard.Explanation) *capguardv1.ExplainResponse {
+func (s *guardService) renderExplanation(b *proxy.Backend, c guard.Call, e guard.Explanation) *capguardv1.ExplainResponse {
+	bounds := s.owner(b).words()
 	records := b.Guard().Records()
 	resp := &capguardv1.ExplainResponse{
 		Backend: backendPrefix + b.Name(), Method: c.Method, Mode: renderMode(e.Mode),
@@ -31,7 +32,11 @@ func renderExplanation(b *proxy.Backend, c guard.Call, e guard.Explanation) *cap
 		Records: &capguardv1.Records{Kept: int64(records.Kept), Since: renderTime(records.Since), Unrecorded: int64(records.Unrecorded)},
 	}
 	for _, f := range e.Findings {
-		resp.Rules = append(resp.Rules, renderFinding(f, c, &e))
+		r := renderFinding(f, c, &e)
+		if f.Rule == guard.LimitRule {
+			r.Explanation += bounds
+		}
+		resp.Rules = append(resp.Rules, r)
 	}
 	resp.Rules = append(resp.Rules, renderReach(b.Endpoints()))
 	decide(resp, c, &e)
@@ -192,7 +197,7 @@ func explainLimit(r *capguardv1.Rule, e *guard.Explanation) {
 		return
 	}
 	say(r, "%s calls are at the back-end, and the limit is %s: %s", "in_flight", strconv.Itoa(e.InFlight), "limit",
-		strconv.Itoa(e.Status.Limit.Limit), "why", e.Status.Limit.Reason)
+		strconv.Itoa(e.Status.Limit.Limit), "why", limitReason(e.Status.Limit))
 }
 
 func explainQueue(r *capguardv1.Rule, e *guard.Explanation) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -26,6 +27,7 @@ const (
 	maxStreamCap = 1_000_000        // streams
 	viewInterval = time.Second      // default of WatchBackends
 	viewPoll     = time.Second / 10 // how often WatchBackends looks for changes
+	maxViewers   = 64               // of WatchBackends: each costs ten looks a second at every guard
 )
 
 // guardService serves capguard.v1.GuardService.
@@ -33,6 +35,7 @@ type guardService struct {
 	capguardv1.UnimplementedGuardServiceServer
 	backends fleet
 	desk     *desk
+	viewers  atomic.Int32 // of WatchBackends
 
 	mu     sync.Mutex       // one command at a time: settings are read, changed, and written back whole
 	owners map[string]owner // of bounds, by back-end
@@ -43,6 +46,19 @@ type owner struct {
 	limit      limit.Settings
 	maxStreams int
 	actor      string
+	reason     string
+}
+
+// words tell of the bounds who set them and why.
+func (o owner) words() string {
+	if o.actor == "" {
+		return ""
+	}
+	s := "; its bounds were set by " + o.actor
+	if o.reason != "" {
+		s += " (" + o.reason + ")"
+	}
+	return s
 }
 
 func (s *guardService) ListBackends(_ context.Context, req *capguardv1.ListBackendsRequest) (*capguardv1.ListBackendsResponse, error) {
@@ -70,6 +86,10 @@ func (s *guardService) WatchBackends(
 	interval, err := parseInterval(req.GetInterval())
 	if err != nil {
 		return err
+	}
+	defer s.viewers.Add(-1)
+	if s.viewers.Add(1) > maxViewers {
+		return tooManyViewers()
 	}
 	ctx := stream.Context()
 	look := time.NewTicker(viewPoll)
@@ -205,9 +225,7 @@ func (s *guardService) SetLimit(ctx context.Context, req *capguardv1.SetLimitReq
 	after, err := s.configure(ctx, b, change{
 		verb: "set limit", reason: req.GetReason(), validateOnly: req.GetValidateOnly(),
 		apply: func(g *guard.Settings) error { return setBounds(g, req) },
-		show: func(g guard.Settings) string {
-			return fmt.Sprintf("min %d, max %d, max_streams %d", g.Limit.Min, g.Limit.Max, g.MaxStreams)
-		},
+		show:  guard.Settings.Bounds,
 	})
 	return &capguardv1.SetLimitResponse{Backend: after}, err
 }
@@ -277,7 +295,7 @@ func (s *guardService) configure(ctx context.Context, b *proxy.Backend, c change
 	view := preview(s.renderLocked(b), next)
 	if changed {
 		b.Guard().Configure(next, actor(ctx), c.reason)
-		s.ownLocked(b, old, next, actor(ctx))
+		s.ownLocked(b, old, next, owner{actor: actor(ctx), reason: c.reason})
 		view = s.renderLocked(b)
 	}
 	s.desk.record(ctx, deed{

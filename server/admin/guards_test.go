@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -180,6 +181,83 @@ func TestSetLimit(t *testing.T) {
 	})
 }
 
+// Story: in an incident one operator set the limit to 0, and the next one found "fixed: by the settings" everywhere, and callers heard that
+// a line was full which there was not. Who and why stands wherever the limit is explained.
+func TestTheReasonOfSetLimitIsTold(t *testing.T) {
+	for name, test := range map[string]struct {
+		req    *capguardv1.SetLimitRequest
+		reason string
+	}{
+		"none passes": {&capguardv1.SetLimitRequest{Max: new(int32(0)), Reason: "INC-7"},
+			"max is 0: no call may pass; its bounds were set by anna (INC-7)"},
+		"fixed": {&capguardv1.SetLimitRequest{Min: new(int32(3)), Max: new(int32(3)), Reason: "INC-7"},
+			"; its bounds were set by anna (INC-7)"},
+		"streams": {&capguardv1.SetLimitRequest{MaxStreams: new(int32(3)), Reason: "INC-7"}, "; its bounds were set by anna (INC-7)"},
+		"no word": {&capguardv1.SetLimitRequest{Max: new(int32(0))}, "max is 0: no call may pass; its bounds were set by anna"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, parts{}, func(r *rig) {
+				r.call("recs")
+				resp, err := r.guards.SetLimit(r.as("anna"), test.req)
+				if err != nil {
+					r.Fatal(err)
+				}
+				got := resp.GetBackend().GetLimit().GetReason()
+				want(r, "reason "+got, strings.HasSuffix(got, test.reason), true)
+				want(r, "reason later", r.backend("").GetLimit().GetReason(), got)
+				e := r.explainMethod("recs")
+				contains(r, rule(r, e, capguardv1.Rule_KIND_LIMIT).GetExplanation(), test.reason)
+				last := e.GetChanges()[slices.IndexFunc(e.GetChanges(), func(c *capguardv1.Change) bool { return c.GetKind() == "bounds" })]
+				want(r, "change", last.GetActor()+": "+last.GetReason(), "anna: "+test.req.GetReason())
+			})
+		})
+	}
+}
+
+// The commonest limit of all has nobody's name on it.
+func TestALimitThatNobodySet(t *testing.T) {
+	inBubble(t, parts{}, func(r *rig) {
+		r.call("recs")
+		e := r.explainMethod("recs")
+		for _, text := range []string{
+			r.backend("").GetLimit().GetReason(), rule(r, e, capguardv1.Rule_KIND_LIMIT).GetExplanation(),
+		} {
+			want(r, "somebody set it: "+text, strings.Contains(text, "set by"), false)
+		}
+	})
+}
+
+// Story: 4,000 watches of back-ends made the process twice as large.
+func TestWatchesOfBackendsAreBounded(t *testing.T) {
+	inBubble(t, parts{}, func(r *rig) {
+		watch := func(ctx context.Context) error {
+			stream, err := r.guards.WatchBackends(ctx, &capguardv1.WatchBackendsRequest{})
+			if err != nil {
+				return err
+			}
+			_, err = stream.Recv()
+			return err
+		}
+		one, end := context.WithCancel(r.Context())
+		defer end()
+		for i := range 64 {
+			ctx := r.Context()
+			if i == 0 {
+				ctx = one
+			}
+			if err := watch(ctx); err != nil {
+				r.Fatalf("watch %d: %v", i, err)
+			}
+		}
+		contains(r, wantError(r, watch(r.Context()), codes.ResourceExhausted, "TOO_MANY_WATCHERS").Message(), "64", "ListBackends")
+		end()
+		synctest.Wait()
+		if err := watch(r.Context()); err != nil {
+			r.Errorf("one has gone, and still there is no room: %v", err)
+		}
+	})
+}
+
 // What a reload of the configuration sets is not the operator's any more.
 func TestLimitOfTheConfiguration(t *testing.T) {
 	inBubble(t, parts{}, func(r *rig) {
@@ -188,6 +266,7 @@ func TestLimitOfTheConfiguration(t *testing.T) {
 		}
 		r.guard.Configure(guard.Default(), "config", "reload")
 		want(r, "actor", r.backend("").GetLimit().GetActor(), "")
+		want(r, "the operator's words", strings.Contains(r.backend("").GetLimit().GetReason(), "anna"), false)
 	})
 }
 

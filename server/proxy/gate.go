@@ -503,7 +503,11 @@ func (c *passage) leave() {
 func (c *passage) outcomeLocked() guard.Outcome {
 	st := c.end.status
 	switch {
-	case st == nil || c.end.byCaller || c.unguarded:
+	case c.unguarded, st == nil:
+		return guard.Ignored
+	case c.end.byCaller && st.Code() == codes.Canceled && c.relayed.Sent():
+		return guard.Abandoned
+	case c.end.byCaller:
 		return guard.Ignored
 	case c.decision.Reason == guard.BackendUnreachable && !c.decision.Admitted:
 		return guard.Failure // Nobody was there: the breaker must know, and there is no latency to learn from.

@@ -584,7 +584,7 @@ type Limit struct {
 	MaxStreams int32 `protobuf:"varint,4,opt,name=max_streams,json=maxStreams,proto3" json:"max_streams,omitempty"`
 	// How it is found: `fixed` or `adaptive`.
 	Law string `protobuf:"bytes,5,opt,name=law,proto3" json:"law,omitempty"`
-	// Why it is what it is: a word and the figures behind it.
+	// Why it is what it is: a word and the figures behind it; then, if an operator set the bounds, who and why.
 	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When it last changed.
 	ChangeTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=change_time,json=changeTime,proto3" json:"change_time,omitempty"`
@@ -1867,18 +1867,18 @@ func (x *Decision) GetTraceId() string {
 	return ""
 }
 
-// Change is one change of a limit, a breaker or a mode.
+// Change is one change of a limit, a breaker, a mode, or of the bounds that SetLimit sets.
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When.
 	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	// What changed: `limit`, `breaker` or `mode`.
+	// What changed: `limit`, `breaker`, `mode` or `bounds`.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// What it was before.
 	From string `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
 	// What it is since.
 	To string `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
-	// Why: a word and the figures behind it.
+	// Why: a word and the figures behind it, or what the operator gave as a reason.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Who, if it was an operator.
 	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
@@ -2162,7 +2162,7 @@ type ExplainResponse struct {
 	Rules []*Rule `protobuf:"bytes,6,rep,name=rules,proto3" json:"rules,omitempty"`
 	// The last refusals on record: of the method at most 10, of the trace at most 100, newest first.
 	Decisions []*Decision `protobuf:"bytes,7,rep,name=decisions,proto3" json:"decisions,omitempty"`
-	// The last changes: at most 20 of the limit and 20 others, newest first.
+	// The last changes: at most 20 of the limit, 20 of its bounds and 20 others, newest first.
 	Changes []*Change `protobuf:"bytes,8,rep,name=changes,proto3" json:"changes,omitempty"`
 	// Refused calls of the method since the start, by reason.
 	Refused map[string]int64 `protobuf:"bytes,9,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`

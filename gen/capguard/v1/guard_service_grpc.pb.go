@@ -40,7 +40,7 @@ type GuardServiceClient interface {
 	ListBackends(ctx context.Context, in *ListBackendsRequest, opts ...grpc.CallOption) (*ListBackendsResponse, error)
 	// Returns one back-end with its live state.
 	GetBackend(ctx context.Context, in *GetBackendRequest, opts ...grpc.CallOption) (*GetBackendResponse, error)
-	// Streams the back-ends: at once, then whenever a state, a mode or a limit changes, and at least at every interval.
+	// Streams the back-ends: at once, then whenever a state, a mode or a limit changes, and at least at every interval. At most 64 may watch.
 	WatchBackends(ctx context.Context, in *WatchBackendsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchBackendsResponse], error)
 	// Holds a breaker open or closed, or gives it back to its own judgement.
 	ForceBreaker(ctx context.Context, in *ForceBreakerRequest, opts ...grpc.CallOption) (*ForceBreakerResponse, error)
@@ -171,7 +171,7 @@ type GuardServiceServer interface {
 	ListBackends(context.Context, *ListBackendsRequest) (*ListBackendsResponse, error)
 	// Returns one back-end with its live state.
 	GetBackend(context.Context, *GetBackendRequest) (*GetBackendResponse, error)
-	// Streams the back-ends: at once, then whenever a state, a mode or a limit changes, and at least at every interval.
+	// Streams the back-ends: at once, then whenever a state, a mode or a limit changes, and at least at every interval. At most 64 may watch.
 	WatchBackends(*WatchBackendsRequest, grpc.ServerStreamingServer[WatchBackendsResponse]) error
 	// Holds a breaker open or closed, or gives it back to its own judgement.
 	ForceBreaker(context.Context, *ForceBreakerRequest) (*ForceBreakerResponse, error)
