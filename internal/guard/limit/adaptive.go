@@ -10,6 +10,7 @@ type adaptive struct {
 	base float64 // the limit it stands by; its fraction is kept, so that small steps add up
 	back float64 // a limit that was known to do, and that successes lead back to; 0 if there is none
 	way          // back to it
+	lost int     // ways back that overloads ended, since a question was answered
 	evidence
 
 	seeking bool    // nothing says yet where concurrency stops to pay
@@ -56,10 +57,12 @@ func (a *adaptive) learn(l *Limiter, s answer) {
 func (a *adaptive) cut(l *Limiter) {
 	reason := fmt.Sprintf("cut: %d overloads in a row, %d in flight at most", a.overloads, a.most())
 	to := min(a.base/2, float64(reach*a.most()))
-	if a.climbed { // What it was on the way back to does not do any more.
-		a.back, a.base, a.seeking = to, to, true
+	if a.climbed {
+		a.lost++
 	}
-	a.way = way{}
+	if a.lost >= often { // What it was on the way back to does not do any more; once may be what is left of the trouble.
+		a.back, a.base, a.seeking, a.lost = to, to, true, 0
+	}
 	a.retreat(l, to, reason)
 	a.peak, a.before = 0, 0
 }
@@ -67,7 +70,7 @@ func (a *adaptive) cut(l *Limiter) {
 // retreat lowers the limit and remembers where to come back to: after such a fall it is not searched for but doubled up to, so that a
 // back-end that is well again gets its load in a ramp of a few round trips.
 func (a *adaptive) retreat(l *Limiter, to float64, reason string) {
-	a.back = max(a.back, a.base)
+	a.back, a.way = max(a.back, a.base), way{}
 	a.stand(l, to, reason)
 }
 

@@ -52,8 +52,8 @@
 // At low traffic no ratio means anything, but overloads in a row do: as many as units were in flight at once, at least three, halve the
 // limit (to no more than twice what was in flight), and again with the next round. Time-outs and push-back are overloads. From such a fall,
 // and from Restart, the limit is not searched for but doubled with every round of successes, back to where it was. The way back ends where
-// calls begin to wait for each other, and where it ends in overloads again: then the back-end is another one than it was, and the limit is
-// sought from there.
+// calls begin to wait for each other, and where two in a row have ended in overloads: then the back-end is another one than it was, and the
+// limit is sought from there.
 //
 // A call that timed out has left its caller, not the back-end, which goes on working on it. Its slot is charged for two typical times more;
 // that of one which was abandoned before, for what was left of a typical time.

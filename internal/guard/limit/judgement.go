@@ -27,14 +27,15 @@ const (
 	// few is how many answers at a level are enough for that, as the next look corrects it.
 	few = 3
 
-	// often is how many questions in a row must find that more may pay before it is sought.
+	// often is how many questions in a row must find that more may pay before it is sought, and how many ways back must be lost before the
+	// limit that they led to is given up.
 	often = 2
 )
 
 // judgeMore draws the conclusion from a question upwards.
 func (a *adaptive) judgeMore(l *Limiter) {
 	q, during := a.ask, a.ask.during.total(l.seconds())
-	a.way = way{}
+	a.way, a.lost = way{}, 0
 	if during.n < some { // the back-end may be failing fast, which is neither fast nor slow
 		a.stand(l, a.base, "back: too few answers to tell")
 		a.rest = fewest
@@ -74,7 +75,7 @@ func (a *adaptive) judgeLess(l *Limiter) {
 // come from a question, not from a window.
 func (a *adaptive) conclude(l *Limiter, v verdict, asked bool) {
 	want := v.useful * headroom
-	a.way = way{}
+	a.way, a.lost = way{}, 0
 	switch {
 	case !asked && want < a.base:
 		want = min(want*doubt, a.base)

@@ -219,3 +219,32 @@ func TestAWayBackThatLeadsNowhere(t *testing.T) {
 		}
 	}
 }
+
+// A back-end that was given up on its way back, and came back slower, was left at one call for seconds: the round before the breaker opened
+// was compared with the first ones after, as if calls waited for each other.
+func TestARestartForgetsTheWay(t *testing.T) {
+	t.Parallel()
+	l, now := limit.New(limit.Default(), epoch), epoch
+	l.Resume(128, now)
+	round := func(r limit.Result, took time.Duration) {
+		var slots []limit.Slot
+		for s, ok := l.Acquire(1, now); ok; s, ok = l.Acquire(1, now) {
+			slots = append(slots, s)
+		}
+		now = now.Add(took)
+		for _, s := range slots {
+			l.Release(s, r, took, 0, now)
+		}
+	}
+	for l.Limit() > 1 {
+		round(limit.Overload, 20*time.Millisecond)
+	}
+	for l.Limit() < 64 {
+		round(limit.Success, 20*time.Millisecond)
+	}
+	l.Restart(now)
+	for range 20 {
+		round(limit.Success, 400*time.Millisecond)
+	}
+	within(t, "limit after the restart", l.Limit(), 128, 128)
+}
