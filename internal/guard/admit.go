@@ -287,6 +287,6 @@ func (g *Guard) wouldLocked(a *ask, r Reason) Reason {
 func (g *Guard) bearableLocked(at time.Duration) bool {
 	pace := g.paceLocked(at)
 	beyond := float64(g.unary + 1 - g.limit)
-	throughput := pace * float64(g.limit) / float64(max(g.unary, g.limit)) // time for each call, also while more are in flight
-	return pace > 0 && beyond*throughput <= float64(g.settings.Queue.MaxWait)
+	each := pace * float64(g.limit) / float64(max(g.unary, g.limit)) // as pace is of a full limit, and more may be in flight
+	return pace > 0 && beyond*each <= float64(g.settings.Queue.MaxWait)
 }
