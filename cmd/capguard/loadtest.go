@@ -56,8 +56,10 @@ func choose(names, width, guard string, seeds int) (chosen []scenario.Scenario, 
 	if names == "all" {
 		return everything(), v, nil
 	}
-	chosen, err = scenario.Select(strings.Split(names, ",")...)
-	return chosen, v, err
+	if chosen, err = scenario.Select(strings.Split(names, ",")...); err != nil {
+		return nil, v, fmt.Errorf("%w; --list names them all", err)
+	}
+	return chosen, v, nil
 }
 
 // everything returns what there is: about admission, and about the whole product.

@@ -26,7 +26,7 @@ func TestLoadtestSaysWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		{"", "--scenario is missing"},
-		{"--scenario S99", `no scenario "S99"`},
+		{"--scenario S99", `no scenario "S99"; --list names them all`},
 		{"--scenario S2 --guard on", `--guard is "on"`},
 		{"--scenario S2 --seeds 0", "--seeds is 0"},
 		{"--scenario S2 --width 7", `no variant "7"`},
